@@ -1,0 +1,87 @@
+# Commands of this repository: `make` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEV_LOCK := requirements/dev.lock
+# Names the environment by what it is made from: a change of either file makes a new one due.
+VENV := .venv/.made-from-$(shell cat $(DEV_LOCK) pyproject.toml | cksum | cut -d' ' -f1)
+SOURCES := $(wildcard kaito tests benchmarks)
+# Writes the lock files and is no part of the environment. They cover what the tests and the manager need; the inference
+# and tuning extras (torch alone is gigabytes) get locks of their own with the steps that bring their images.
+UV := .venv/uv-0.13.9
+COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+.PHONY: help setup quickstart test test-unit test-integration lint format lock crds wheel wheelhouse clean
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
+
+setup: $(VENV) ## Virtual environment in .venv and control-plane binaries; seconds when warm, no root
+	@$(BIN)/kaito devcluster binaries
+
+quickstart: setup ## From nothing to a ready Workspace on this machine, then clean up
+	@$(BIN)/kaito quickstart
+
+test: $(VENV) lint ## Lint, unit tests and integration tests
+	@tiers=tests; \
+	if ! $(BIN)/kaito devcluster binaries; then \
+		if [ "$${CI:-}" = true ]; then echo "test: CI needs the integration tier; see above why it cannot run" >&2; exit 1; fi; \
+		echo "test: integration tier skipped: no control-plane binaries, see above why"; tiers=tests/unit; \
+	fi; \
+	$(BIN)/python -m pytest $$tiers
+
+test-unit: $(VENV) ## Unit tests only: no control plane, no network
+	@$(BIN)/python -m pytest tests/unit
+
+test-integration: setup ## Integration tests only: a real control plane on loopback
+	@$(BIN)/python -m pytest tests/integration
+
+lint: $(VENV) ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --quiet --check $(SOURCES) || { echo "lint: run make format" >&2; exit 1; }
+	@$(BIN)/mypy --strict $(SOURCES)
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+lock: $(VENV) $(UV) ## Pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes newer versions
+	@echo "lock: $(DEV_LOCK)"
+	@$(COMPILE) --extra cli --extra testing --extra uvloop --group dev --output-file $(DEV_LOCK)
+	@echo "lock: requirements/manager.lock"
+	@$(COMPILE) --extra cli --extra uvloop --constraint $(DEV_LOCK) --no-annotate --output-file requirements/manager.lock
+
+crds: $(VENV) ## Generate deploy/crds from the API types
+	@$(BIN)/python -m kaito crds --output deploy/crds
+
+wheel: $(VENV) ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation
+
+wheelhouse: wheel ## What the Dockerfile installs from: the wheel and its locked dependencies
+	@rm -rf wheelhouse && mkdir wheelhouse
+	@$(BIN)/pip download --quiet --only-binary :all: --require-hashes --dest wheelhouse -r requirements/manager.lock
+	@cp dist/*.whl wheelhouse/
+
+clean: ## Remove what builds and tests leave; .venv and the control-plane binaries stay
+	@rm -rf dist build site wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "setup: kaito needs Python 3.11 or newer; run: make setup PYTHON=python3.11" >&2; exit 1; }
+	@echo "setup: virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@echo "setup: locked dependencies (60 MB the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $(DEV_LOCK) \
+		| sed "/^Requirement already satisfied/d"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.made-from-* && touch $@
+
+$(UV):
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --target $@ uv==$(subst .venv/uv-,,$@)

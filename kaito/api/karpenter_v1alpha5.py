@@ -1,0 +1,173 @@
+"""karpenter.sh/v1alpha5: Machine, the claim of one node in the first design; its schema is karpenter-core v0.29.2's."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, WithJsonSchema
+
+from kaito.api import keys
+from kaito.kube.core_v1 import ResourceList
+from kaito.kube.crd_options import AGE, CRDOptions, PrinterColumn, condition_column, label_column
+from kaito.kube.frozen import FrozenDict, FrozenMap
+from kaito.kube.meta_v1 import Time
+from kaito.kube.model import KubeModel
+from kaito.kube.resource import Resource
+from kaito.kube.schema_markers import Int32, Limits
+
+Percentage = Annotated[Int32, Limits(minimum=0, maximum=100)]
+
+
+class Requirement(KubeModel):
+    """What a node's label must be.
+
+    Attributes:
+        key: the label.
+        operator: In, NotIn, Exists, DoesNotExist, Gt or Lt.
+        values: what the operator is about.
+    """
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class ResourceRequirements(KubeModel):
+    """What the node must have at least.
+
+    Attributes:
+        requests: amounts by resource name.
+    """
+
+    requests: ResourceList = FrozenDict()
+
+
+class Taint(KubeModel):
+    """What keeps pods without a matching toleration off the node.
+
+    Attributes:
+        effect: NoSchedule, PreferNoSchedule or NoExecute.
+        key: the taint's key.
+        value: the taint's value.
+        time_added: when it was added; for NoExecute taints.
+    """
+
+    effect: str
+    key: str
+    value: str | None = None
+    time_added: Time | None = None
+
+
+class MachineTemplateRef(KubeModel):
+    """The cloud's own description of the node.
+
+    Attributes:
+        api_version: of the description.
+        kind: of the description.
+        name: of the description.
+    """
+
+    api_version: str | None = None
+    kind: str | None = None
+    name: str
+
+
+class KubeletConfiguration(KubeModel):
+    """Settings of the node's kubelet, by its own names."""
+
+    cluster_dns: Annotated[tuple[str, ...], Field(alias="clusterDNS")] = ()
+    container_runtime: str | None = None
+    cpu_cfs_quota: Annotated[bool | None, Field(alias="cpuCFSQuota")] = None
+    eviction_hard: FrozenMap[str, str] = FrozenDict()
+    eviction_max_pod_grace_period: Int32 | None = None
+    eviction_soft: FrozenMap[str, str] = FrozenDict()
+    eviction_soft_grace_period: FrozenMap[str, str] = FrozenDict()
+    image_gc_high_threshold_percent: Annotated[Percentage | None, Field(alias="imageGCHighThresholdPercent")] = None
+    image_gc_low_threshold_percent: Annotated[Percentage | None, Field(alias="imageGCLowThresholdPercent")] = None
+    kube_reserved: ResourceList = FrozenDict()
+    max_pods: Annotated[Int32 | None, Limits(minimum=0)] = None
+    pods_per_core: Annotated[Int32 | None, Limits(minimum=0)] = None
+    system_reserved: ResourceList = FrozenDict()
+
+
+class MachineSpec(KubeModel):
+    """The node that is wanted.
+
+    Attributes:
+        kubelet: settings of the node's kubelet.
+        machine_template_ref: the cloud's own description of the node.
+        requirements: what the node's labels must be.
+        resources: what the node must have at least.
+        startup_taints: taints that something on the node takes away before it is initialized.
+        taints: taints that stay.
+    """
+
+    kubelet: KubeletConfiguration | None = None
+    machine_template_ref: MachineTemplateRef | None = None
+    requirements: tuple[Requirement, ...] = ()
+    resources: ResourceRequirements = Field(default_factory=ResourceRequirements)
+    startup_taints: tuple[Taint, ...] = ()
+    taints: tuple[Taint, ...] = ()
+
+
+class MachineCondition(KubeModel):
+    """One observed aspect of a Machine, in Knative's form.
+
+    Attributes:
+        type: what it is about.
+        status: True, False or Unknown.
+        severity: empty for what counts towards Ready, else Warning or Info.
+        reason: why, in one word.
+        message: why, for people.
+        last_transition_time: when the status changed last.
+    """
+
+    type: str
+    status: str
+    severity: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    last_transition_time: Annotated[Time | None, WithJsonSchema({"type": "string"})] = None
+
+
+class MachineStatus(KubeModel):
+    """What came of a Machine.
+
+    Attributes:
+        node_name: the node's name.
+        provider_id: the instance's name in the cloud, as in the Node's spec.providerID.
+        capacity: what the node has.
+        allocatable: what of it pods can have.
+        conditions: how far the node has come.
+    """
+
+    node_name: str = ""
+    provider_id: Annotated[str, Field(alias="providerID")] = ""
+    capacity: ResourceList = FrozenDict()
+    allocatable: ResourceList = FrozenDict()
+    conditions: tuple[MachineCondition, ...] = ()
+
+
+class Machine(Resource, group="karpenter.sh", version="v1alpha5", namespaced=False):
+    """One node that is wanted, and what came of it.
+
+    Attributes:
+        spec: the node that is wanted.
+        status: what came of it.
+    """
+
+    spec: MachineSpec = Field(default_factory=MachineSpec)
+    status: MachineStatus = Field(default_factory=MachineStatus)
+
+    crd: ClassVar[CRDOptions] = CRDOptions(
+        categories=("karpenter",),
+        labels=keys.CRD_LABELS,
+        columns=(
+            label_column("Type", keys.INSTANCE_TYPE_LABEL),
+            label_column("Zone", keys.ZONE_LABEL),
+            PrinterColumn("Node", ".status.nodeName"),
+            condition_column("Ready", keys.READY),
+            AGE,
+            label_column("Capacity", keys.CAPACITY_TYPE_LABEL, priority=1),
+            label_column("Provisioner", keys.PROVISIONER_NAME_LABEL, priority=1),
+            PrinterColumn("Template", ".spec.machineTemplateRef.name", priority=1),
+        ),
+    )

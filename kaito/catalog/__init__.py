@@ -1,0 +1,20 @@
+"""The catalogue: models that a Workspace can name, and the GPU instance types that can serve them."""
+
+from kaito.catalog.catalog import Catalog
+from kaito.catalog.errors import CatalogError, UnknownModel, UnknownSku
+from kaito.catalog.gpu_sku import Gpu, GpuSku, Vendor
+from kaito.catalog.model_preset import Attention, ModelPreset, Runtime, TuningNeeds
+
+__all__ = [
+    "Attention",
+    "Catalog",
+    "CatalogError",
+    "Gpu",
+    "GpuSku",
+    "ModelPreset",
+    "Runtime",
+    "TuningNeeds",
+    "UnknownModel",
+    "UnknownSku",
+    "Vendor",
+]

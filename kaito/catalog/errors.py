@@ -1,0 +1,60 @@
+"""What can go wrong with the catalogue.
+
+LookupError
+  UnknownModel   a preset name that it has not
+  UnknownSku     an instance type that it has not
+ValueError
+  CatalogError   a file of it cannot be used
+"""
+
+longest_quoted = 100
+"""Characters of a given name that a message repeats: names come from users, who may send anything."""
+
+
+class UnknownModel(LookupError):
+    """A preset name that the catalogue has not. `nearest` are names it has, best first."""
+
+    def __init__(self, name: str, *, nearest: tuple[str, ...]) -> None:
+        self.name = name
+        self.nearest = nearest
+        super().__init__(
+            f"model {_quoted(name)} is not in the catalogue; nearest: {_list(nearest)}; see all with: kaito models"
+        )
+
+
+class UnknownSku(LookupError):
+    """An instance type that the catalogue has not, or has for another cloud only (then `reason` says so).
+
+    `nearest` are names it has, best first; `fitting` the smallest that can serve the model in question.
+    """
+
+    def __init__(
+        self, name: str, *, nearest: tuple[str, ...], fitting: tuple[str, ...] = (), reason: str | None = None
+    ) -> None:
+        self.name = name
+        self.nearest = nearest
+        self.fitting = fitting
+        fits = f"; smallest that fit the model: {_list(fitting)}" if fitting else ""
+        super().__init__(
+            f"instance type {_quoted(name)} {reason or 'is not in the catalogue'}; "
+            f"nearest: {_list(nearest)}{fits}; see all with: kaito skus"
+        )
+
+
+class CatalogError(ValueError):
+    """A catalogue file cannot be used: unreadable, not YAML, or with entries that are wrong.
+
+    `faults` has one line for each fault, all of them, that names the file, the entry and the field.
+    """
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(faults))
+
+
+def _quoted(name: str) -> str:
+    return repr(name if len(name) <= longest_quoted else f"{name[:longest_quoted]}...")
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"

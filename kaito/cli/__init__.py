@@ -1,0 +1,1 @@
+"""The `kaito` command. Nothing in the package imports this."""

@@ -1,0 +1,118 @@
+"""The typer application: its commands by name, each imported only when it is the one that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from kaito import __version__
+
+if TYPE_CHECKING:
+    # typer's own command and context types live in a private module; at run time nothing of it is touched.
+    from typer._click import Command, Context
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A command that has not been imported yet.
+
+    Args:
+        target: `module:attribute` of a `typer.Typer` (a group) or of a function (one command).
+        help: The line of `kaito --help`.
+        extra: The extra of the package that the module needs.
+    """
+
+    target: str
+    help: str
+    extra: str = "cli"
+
+
+COMMANDS = {
+    "quickstart": LazyCommand(
+        "kaito.cli.quickstart:quickstart", "From nothing to a ready Workspace on this machine, then clean up."
+    ),
+    "devcluster": LazyCommand("kaito.cli.devcluster:app", "A real Kubernetes control plane on this machine."),
+    "crds": LazyCommand("kaito.cli.crds:crds", "Print the CustomResourceDefinitions, or write them to a folder."),
+    "manager": LazyCommand("kaito.cli.manager:manager", "Run the operator against a cluster."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists placeholders and imports a command when it is resolved."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        if name is None or name not in COMMANDS:
+            return name, placeholder, rest
+        return name, load(name, COMMANDS[name]), rest
+
+
+def load(name: str, command: LazyCommand) -> Command:
+    """Import a command.
+
+    Args:
+        name: What the user types for it.
+        command: Where it lives.
+
+    Raises:
+        typer.Exit: 2, when a module it needs is not installed; the reason has been printed.
+    """
+    module, _, attribute = command.target.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        typer.echo(_why_not(name, module, command.extra, missing), err=True)
+        raise typer.Exit(2) from missing
+    return get_group(found) if isinstance(found, typer.Typer) else _single(name, found)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="KAITO: GPU workspaces on Kubernetes, and a Kubernetes to try them on.",
+    epilog="First command to try: kaito quickstart. It needs no cluster, no GPU and no root.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # rich tracebacks print locals, and ours hold tokens
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kaito {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of `kaito` itself; the help text is the application's."""
+
+
+def _placeholder() -> None:
+    raise AssertionError("a placeholder is replaced before it runs")
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.help)(_placeholder)
+
+
+def _single(name: str, function: object) -> Command:
+    if not callable(function):
+        raise TypeError(f"kaito {name}: {function!r} is neither a typer.Typer nor a function")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    return get_command(alone)
+
+
+def _why_not(name: str, module: str, extra: str, missing: ModuleNotFoundError) -> str:
+    if missing.name == module:
+        return f"kaito {name}: kaito {__version__} has no module {module} yet; CHANGELOG.md says what is there"
+    return f'kaito {name}: needs {missing.name}, which is not installed; run: pip install "kaito[{extra}]"'

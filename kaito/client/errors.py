@@ -1,0 +1,224 @@
+"""The errors of a Kubernetes client.
+
+KubeError
+├── ApiError              the API server answered with a failure Status
+│   ├── BadRequest        400  the request itself is malformed
+│   ├── Unauthorized      401  the credentials are missing, wrong or expired
+│   ├── Forbidden         403  RBAC or admission does not allow it
+│   ├── NotFound          404  no such object, or no such kind
+│   ├── MethodNotAllowed  405
+│   ├── AlreadyExists     409  an object of that name is there
+│   ├── Conflict          409  the object changed, or another field manager owns the field
+│   ├── Gone              410  the resourceVersion or continue token is too old
+│   ├── Invalid           422  the object breaks a rule of its schema; `causes` name the fields
+│   ├── TooManyRequests   429  throttled, or an eviction would break a disruption budget
+│   ├── InternalError     500
+│   ├── ServiceUnavailable 503
+│   └── ServerTimeout     504  the server gave up; a write may or may not have happened
+├── TransportError        no answer: refused, reset, timed out; `sent` says whether a write may have happened
+├── CacheNotSynced        a cached read would be older than what this process knows to exist
+└── LeadershipLost        a write was stopped since this process is no longer the leader
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from kaito.client.transport import Request, Response
+
+
+class Cause(NamedTuple):
+    """One reason of a failure: the field (dotted path), a machine-readable reason, and a sentence."""
+
+    field: str
+    reason: str
+    message: str
+
+
+class KubeError(Exception):
+    """Base of all errors of `kaito.client` and `kaito.informers`."""
+
+
+class ApiError(KubeError):
+    """The API server answered with a failure.
+
+    Attributes:
+        status: HTTP status code.
+        reason: ``reason`` of the Status object, such as ``AlreadyExists``; empty when the body was none.
+        message: the server's sentence.
+        causes: the fields at fault, if the server named any.
+        retry_after_s: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(ApiError):
+    """400: the request is malformed."""
+
+
+class Unauthorized(ApiError):
+    """401: the credentials are missing, wrong or expired."""
+
+
+class Forbidden(ApiError):
+    """403: RBAC or admission does not allow it."""
+
+
+class NotFound(ApiError):
+    """404: no such object, or no such kind."""
+
+
+class MethodNotAllowed(ApiError):
+    """405: the resource has no such verb."""
+
+
+class AlreadyExists(ApiError):
+    """409: an object of that name is there."""
+
+
+class Conflict(ApiError):
+    """409: the object changed meanwhile, or another field manager owns a field."""
+
+
+class Gone(ApiError):
+    """410: the resourceVersion or continue token is too old."""
+
+
+class Invalid(ApiError):
+    """422: the object breaks a rule of its schema; ``causes`` name the fields."""
+
+
+class TooManyRequests(ApiError):
+    """429: throttled, or an eviction would break a disruption budget."""
+
+
+class InternalError(ApiError):
+    """500: the server failed."""
+
+
+class ServiceUnavailable(ApiError):
+    """503: the server, or the extension server behind it, is not there."""
+
+
+class ServerTimeout(ApiError):
+    """504: the server gave up; a write may or may not have happened."""
+
+
+class TransportError(KubeError):
+    """No answer came: refused, reset, timed out.
+
+    Attributes:
+        sent: True when the request may have reached the server, so that the outcome of a write is unknown.
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class CacheNotSynced(KubeError):
+    """A cached read would be older than what this process knows to exist; try again later."""
+
+
+class LeadershipLost(KubeError):
+    """A write was stopped since this process is no longer the leader."""
+
+
+_BY_REASON: dict[str, type[ApiError]] = {
+    "AlreadyExists": AlreadyExists,
+    "Conflict": Conflict,
+    "Expired": Gone,
+    "Gone": Gone,
+    "Invalid": Invalid,
+    "Timeout": ServerTimeout,
+    "ServerTimeout": ServerTimeout,
+}
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    405: MethodNotAllowed,
+    409: Conflict,
+    410: Gone,
+    422: Invalid,
+    429: TooManyRequests,
+    500: InternalError,
+    503: ServiceUnavailable,
+    504: ServerTimeout,
+}
+
+
+class StatusCause(msgspec.Struct):
+    """A cause in a wire Status."""
+
+    field: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class StatusDetails(msgspec.Struct, rename="camel"):
+    """The details of a wire Status."""
+
+    uid: str = ""
+    causes: list[StatusCause] = []
+    retry_after_seconds: float | None = None
+
+
+class Status(msgspec.Struct):
+    """meta/v1 Status as the API server sends it."""
+
+    kind: str = ""
+    status: str = ""
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: StatusDetails | None = None
+
+
+_status_decoder = msgspec.json.Decoder(Status)
+
+
+def error_from_response(request: Request, response: Response) -> ApiError:
+    """Makes the error for a failure answer; its text names the request and what the server said."""
+    try:
+        status = _status_decoder.decode(response.body)
+    except msgspec.DecodeError:
+        status = Status(message=response.body[:200].decode(errors="replace").strip() or "no body")
+    status.code = status.code or response.status
+    return error_from_status(status, prefix=f"{request.describe()}: ", retry_after=response.headers.get("retry-after"))
+
+
+def error_from_status(status: Status, *, prefix: str = "", retry_after: str | None = None) -> ApiError:
+    """Makes the error for a Status object, from a response or from within a watch."""
+    details = status.details or StatusDetails()
+    wait_s = details.retry_after_seconds
+    if wait_s is None and retry_after and retry_after.isdigit():
+        wait_s = float(retry_after)
+    error_class = _BY_REASON.get(status.reason) or _BY_STATUS.get(status.code, ApiError)
+    return error_class(
+        f"{prefix}{status.code} {status.reason or 'Unknown'}: {status.message}",
+        status=status.code,
+        reason=status.reason,
+        causes=tuple(Cause(cause.field, cause.reason, cause.message) for cause in details.causes),
+        retry_after_s=wait_s,
+    )

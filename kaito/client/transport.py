@@ -1,0 +1,246 @@
+"""Transport: how one request reaches an API server. Two methods, so that a fake is easily written."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+
+from kaito.client.errors import TransportError
+
+if TYPE_CHECKING:
+    from kaito.client.config import Config
+    from kaito.kube.object_key import ObjectKey
+    from kaito.kube.resource import ResourceType
+
+CALL_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
+CALL_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, before credentials are added.
+
+    Attributes:
+        method: HTTP method.
+        path: URL path, such as ``/apis/apps/v1/namespaces/ns/deployments/web``.
+        verb: what it is to Kubernetes: get, list, watch, create, update, patch, apply, delete, deletecollection.
+        query: query parameters, in order.
+        body: JSON bytes, or None.
+        content_type: media type of the body.
+        headers: further headers.
+        resource: the kind asked for, when known; for metrics, errors and read-your-writes.
+        key: the object asked for, when there is one.
+        subresource: ``status``, ``scale`` …; empty for the object itself.
+        timeout_s: for calls, the time until the whole answer; for watches, the longest silence.
+    """
+
+    method: str
+    path: str
+    verb: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    resource: ResourceType | None = None
+    key: ObjectKey | None = None
+    subresource: str = ""
+    timeout_s: float = CALL_TIMEOUT_S
+
+    @property
+    def is_write(self) -> bool:
+        """True when it changes something (dry runs included)."""
+        return self.method != "GET"
+
+    def describe(self) -> str:
+        """What is asked for, in a person's words: ``apply deployments.apps demo/web``."""
+        if self.resource is None:
+            return f"{self.method} {self.path}"
+        group = f".{self.resource.group}" if self.resource.group else ""
+        what = f"{self.resource.plural}{group}" + (f"/{self.subresource}" if self.subresource else "")
+        return f"{self.verb} {what}" + (f" {self.key}" if self.key else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ResponseStream(Protocol):
+    """An answer whose body comes in pieces for as long as the server likes."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yields the body as it comes, cut anywhere.
+
+        Raises:
+            TransportError: the connection broke, or was silent for the request's ``timeout_s``.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Drops the connection. Safe to call twice."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests. Implementations add credentials; they neither retry nor judge status codes."""
+
+    async def send(self, request: Request) -> Response:
+        """Sends a request and reads the whole answer.
+
+        Raises:
+            TransportError: no answer came.
+        """
+        ...
+
+    async def stream(self, request: Request) -> ResponseStream:
+        """Sends a request and returns once the answer has begun; the caller must ``aclose`` it.
+
+        Raises:
+            TransportError: no answer came.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        ...
+
+
+class AiohttpTransport:
+    """The transport over aiohttp: one connection pool for calls, another without a limit for watches.
+
+    Watches hold a connection each over HTTP/1.1; in a shared pool of 100 they would starve every other call.
+    Sessions are made on first use, inside the running loop.
+    """
+
+    def __init__(self, config: Config, *, user_agent: str = "kaito") -> None:
+        self._config = config
+        self._user_agent = user_agent
+        self._calls: aiohttp.ClientSession | None = None
+        self._watches: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"AiohttpTransport({self._config.host!r})"
+
+    async def send(self, request: Request) -> Response:
+        """See `Transport.send`."""
+        if self._calls is None:
+            self._calls = self._session(CALL_CONNECTIONS)
+        limits = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        response = await self._open(self._calls, request, limits)
+        try:
+            body = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _broken(request, error, sent=True) from error
+        finally:
+            response.release()
+        return Response(response.status, _lower(response.headers), body)
+
+    async def stream(self, request: Request) -> ResponseStream:
+        """See `Transport.stream`."""
+        if self._watches is None:
+            self._watches = self._session(0)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=request.timeout_s)
+        return _AiohttpStream(request, await self._open(self._watches, request, limits))
+
+    async def aclose(self) -> None:
+        """Closes all connections and waits until their sockets are gone."""
+        for session in (self._calls, self._watches):
+            if session is not None:
+                await session.close()
+        self._calls = self._watches = None
+
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=limit,
+            ssl=self._config.ssl if self._config.ssl is not None else True,
+            socket_factory=_keepalive_socket,
+            enable_cleanup_closed=False,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            auto_decompress=True,
+            # Compressing on a loopback or cluster network costs both sides more time than it saves.
+            headers={"User-Agent": self._user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},
+            read_bufsize=1 << 18,
+        )
+
+    async def _open(
+        self, session: aiohttp.ClientSession, request: Request, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        headers = {**request.headers, **await self._config.credentials.headers()}
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        try:
+            response = await session.request(
+                request.method,
+                self._config.host + request.path,
+                params=request.query,
+                data=request.body,
+                headers=headers,
+                timeout=limits,
+                proxy=self._config.proxy,
+                server_hostname=self._config.server_hostname,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientConnectorError as error:
+            raise _broken(request, error, sent=False) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _broken(request, error, sent=True) from error
+        if response.status == 401:
+            self._config.credentials.invalidate()
+        return response
+
+
+class _AiohttpStream:
+    def __init__(self, request: Request, response: aiohttp.ClientResponse) -> None:
+        self._request = request
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = _lower(response.headers)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _broken(self._request, error, sent=True) from error
+
+    async def aclose(self) -> None:
+        self._response.close()
+        # The transport's close callback runs on the loop's next turn; without it the socket outlives the caller.
+        await asyncio.sleep(0)
+
+
+def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError:
+    cause = "timed out" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return TransportError(f"{request.describe()}: {cause}", sent=sent)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _keepalive_socket(address: tuple[object, ...]) -> socket.socket:
+    family, kind, protocol = address[0], address[1], address[2]
+    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    return made

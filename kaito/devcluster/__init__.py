@@ -1,0 +1,1 @@
+"""A Kubernetes on this machine: real control-plane programs as child processes, no container engine needed."""

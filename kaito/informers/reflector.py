@@ -1,0 +1,375 @@
+"""Reflector: keeps a store equal to what the API server has of one kind; a pure state machine with an I/O shell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol, assert_never
+
+import msgspec
+
+from kaito.client import wire
+from kaito.client.errors import (
+    ApiError,
+    Forbidden,
+    Gone,
+    KubeError,
+    MethodNotAllowed,
+    NotFound,
+    Status,
+    error_from_response,
+    error_from_status,
+)
+from kaito.client.transport import Request, Response, Transport
+from kaito.informers.store import Change, Store
+from kaito.kube.resource import ResourceType
+
+log = logging.getLogger(__name__)
+
+# client-go: 0.8 s to 30 s, doubled, times a jitter of 1 to 2.
+BACKOFF_FIRST_S = 0.8
+BACKOFF_CAP_S = 30.0
+# Below the 240 s after which some load balancers silently drop a connection; spread, so that they do not end at once.
+WATCH_TIMEOUT_S = (180, 220)
+# Bookmarks come about once a minute: a watch silent for longer is dead (half-open connection).
+WATCH_SILENCE_S = 90.0
+VERY_SHORT_WATCH_S = 1.0
+LIST_TIMEOUT_S = 60.0
+PAGE_SIZE = 500
+# Objects handled between two turns of the loop: about 2 ms.
+SLICE = 200
+
+
+class Phase(Enum):
+    """What the reflector does next."""
+
+    STREAM_LIST = "stream_list"
+    """Watch with sendInitialEvents: the objects, then a bookmark, then changes, on one connection."""
+    LIST = "list"
+    """Paged list, for servers that know no streaming lists."""
+    WATCH = "watch"
+    """Changes from a known resourceVersion."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where the reflector is.
+
+    Attributes:
+        phase: what to do next.
+        resource_version: from where to watch.
+        wait_s: how long to wait before.
+        failures: failures in a row.
+        streaming: False once the server refused a streaming list.
+        dormant: True while the kind does not exist on the server.
+        error: why the last step failed; None when all is well.
+    """
+
+    phase: Phase = Phase.STREAM_LIST
+    resource_version: str = ""
+    wait_s: float = 0.0
+    failures: int = 0
+    streaming: bool = True
+    dormant: bool = False
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A watch ended: cleanly (error None) or not.
+
+    Attributes:
+        resource_version: up to where it came; empty if it never synced.
+        events: how many events it brought.
+        lasted_s: how long it was open.
+        error: why it broke, or None.
+    """
+
+    resource_version: str
+    events: int
+    lasted_s: float
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A paged list came to its end at this resourceVersion."""
+
+    resource_version: str
+
+
+def step(state: State, outcome: Ended | Listed, jitter: float) -> State:
+    """Decides what comes after an outcome. Pure.
+
+    Args:
+        state: what was being done.
+        outcome: how it went.
+        jitter: a number in [0, 1).
+    """
+    match outcome:
+        case Listed(resource_version):
+            return State(Phase.WATCH, resource_version, streaming=state.streaming)
+        case Ended(error=None):
+            return _after_close(state, outcome, jitter)
+        case Ended():
+            return _after_error(state, outcome, jitter)
+        case _:
+            assert_never(outcome)
+
+
+def _after_close(state: State, ended: Ended, jitter: float) -> State:
+    position = ended.resource_version or state.resource_version
+    if ended.events or ended.lasted_s >= VERY_SHORT_WATCH_S:
+        phase = Phase.WATCH if position else state.phase
+        return State(phase, position, streaming=state.streaming)
+    # A proxy that closes at once must not be asked hundreds of times a second.
+    error = KubeError("the watch was closed at once, without an event")
+    return _retry(replace(state, resource_version=position), error, jitter)
+
+
+def _after_error(state: State, ended: Ended, jitter: float) -> State:
+    error = ended.error
+    assert error is not None
+    position = ended.resource_version or state.resource_version
+    list_phase = Phase.STREAM_LIST if state.streaming else Phase.LIST
+    if isinstance(error, Gone) or _is_too_large_version(error):
+        return replace(_retry(state, error, jitter), phase=list_phase, resource_version="")
+    if state.phase is Phase.STREAM_LIST and _means_no_streaming(error):
+        return State(Phase.LIST, streaming=False)
+    if isinstance(error, NotFound):
+        return replace(_retry(state, error, jitter), phase=list_phase, resource_version="", dormant=True)
+    made_progress = ended.events > 0 and bool(position)
+    next_state = _retry(replace(state, failures=0) if made_progress else state, error, jitter)
+    phase = Phase.WATCH if position else list_phase
+    return replace(next_state, phase=phase, resource_version=position)
+
+
+def _retry(state: State, error: Exception, jitter: float) -> State:
+    wait_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(state.failures, 10)) * (1 + jitter)
+    asked_s = getattr(error, "retry_after_s", None) or 0.0
+    return replace(state, wait_s=max(wait_s, asked_s), failures=state.failures + 1, error=error)
+
+
+def _is_too_large_version(error: Exception) -> bool:
+    return isinstance(error, ApiError) and (
+        any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes)
+        or "Too large resource version" in error.message
+    )
+
+
+def _means_no_streaming(error: Exception) -> bool:
+    return isinstance(error, (MethodNotAllowed,)) or (
+        isinstance(error, ApiError) and error.status in (400, 422) and "sendInitialEvents" in error.message
+    )
+
+
+class Observer(Protocol):
+    """Who is told what the reflector does."""
+
+    def on_changes(self, changes: tuple[Change, ...]) -> None:
+        """The store changed."""
+        ...
+
+    async def on_replaced(self, changes: Iterator[Change]) -> None:
+        """The store's contents were swapped by a list; may yield to the loop."""
+        ...
+
+    def on_progress(self) -> None:
+        """Events or bookmarks arrived and are in the store."""
+        ...
+
+    def on_state(self, state: State) -> None:
+        """A step ended, and this one comes next."""
+        ...
+
+
+class Reflector:
+    """Lists and watches one kind, for ever.
+
+    Args:
+        transport: how requests travel.
+        resource: the kind.
+        store: what is kept equal to the server's state.
+        observer: told of changes and of states.
+        namespace: one namespace, or None for all.
+        labels: label selector.
+        fields: field selector.
+        rng: source of jitter and of watch timeouts.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        resource: ResourceType,
+        store: Store,
+        observer: Observer,
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        rng: random.Random | None = None,
+    ) -> None:
+        self._transport = transport
+        self._resource = resource
+        self._store = store
+        self._observer = observer
+        self._path = resource.path(namespace)
+        selectors = (("labelSelector", labels), ("fieldSelector", fields))
+        self._query = tuple((name, value) for name, value in selectors if value)
+        self._rng = rng or random.Random()
+        self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+
+    async def run(self) -> None:
+        """Runs until cancelled. Cancellation leaves the store as it is, and no connection open."""
+        state = State()
+        while True:
+            if state.wait_s:
+                await asyncio.sleep(state.wait_s)
+            outcome = await self._perform(state)
+            state = step(state, outcome, self._rng.random())
+            self._report(state)
+
+    async def _perform(self, state: State) -> Ended | Listed:
+        if state.phase is Phase.LIST:
+            try:
+                return await self._list()
+            except (KubeError, msgspec.DecodeError) as error:
+                return Ended("", 0, 0.0, error)
+        return await self._watch(state)
+
+    def _report(self, state: State) -> None:
+        self._observer.on_state(state)
+        if state.error is None:
+            return
+        # The first failure and every power of two: a server that stays away must not fill the log.
+        routine = isinstance(state.error, Gone) or state.failures & (state.failures - 1) != 0
+        level = logging.INFO if routine else logging.WARNING
+        log.log(
+            level,
+            "watch failed, trying again",
+            extra={
+                "kind": self._resource.group_kind,
+                "failures": state.failures,
+                "retry_in_s": round(state.wait_s, 1),
+                "next": state.phase.value,
+                "error": str(state.error),
+                "hint": _hint(state.error, self._resource),
+            },
+        )
+
+    async def _list(self) -> Listed:
+        replacement = self._store.replacement()
+        version = token = ""
+        while True:
+            query = (*self._query, ("limit", str(PAGE_SIZE)), *((("continue", token),) if token else ()))
+            request = Request("GET", self._path, "list", query=query, resource=self._resource, timeout_s=LIST_TIMEOUT_S)
+            response = await self._transport.send(request)
+            if response.status != 200:
+                raise error_from_response(request, response)
+            page = wire.decode_page(response.body)
+            for index, raw in enumerate(page.items):
+                replacement.add(raw)
+                if index % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+            # The list's position is that of its first page.
+            version, token = version or page.metadata.resource_version, page.metadata.continue_
+            if not token:
+                await self._observer.on_replaced(replacement.commit(int(version)))
+                return Listed(version)
+
+    async def _watch(self, state: State) -> Ended:
+        request = self._watch_request(state)
+        session = _WatchSession(self._store, self._observer, state)
+        began = self._clock()
+        error: Exception | None = None
+        try:
+            stream = await self._transport.stream(request)
+            try:
+                if stream.status != 200:
+                    body = b"".join([chunk async for chunk in stream.chunks()])
+                    raise error_from_response(request, Response(stream.status, stream.headers, body))
+                await session.consume(wire.lines(stream.chunks()))
+            finally:
+                await stream.aclose()
+        except (KubeError, msgspec.DecodeError, msgspec.ValidationError) as broken:
+            error = broken
+        return Ended(session.resource_version, session.events, self._clock() - began, error)
+
+    def _watch_request(self, state: State) -> Request:
+        query = [
+            *self._query,
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(self._rng.randint(*WATCH_TIMEOUT_S))),
+        ]
+        if state.phase is Phase.STREAM_LIST:
+            # No resourceVersion: a consistent list. This reads what money is spent on.
+            query += [("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")]
+        else:
+            query.append(("resourceVersion", state.resource_version))
+        return Request(
+            "GET", self._path, "watch", query=tuple(query), resource=self._resource, timeout_s=WATCH_SILENCE_S
+        )
+
+
+class _WatchSession:
+    """What one watch connection has brought so far."""
+
+    def __init__(self, store: Store, observer: Observer, state: State) -> None:
+        self._store = store
+        self._observer = observer
+        self._replacement = store.replacement() if state.phase is Phase.STREAM_LIST else None
+        self.resource_version = state.resource_version
+        self.events = 0
+
+    async def consume(self, batches: AsyncIterator[list[bytes]]) -> None:
+        async for batch in batches:
+            for index, line in enumerate(batch):
+                await self._take(wire.decode_watch_line(line))
+                if index % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+            if self._replacement is None:
+                self._observer.on_progress()
+            # A server that always has more must not keep the loop.
+            await asyncio.sleep(0)
+
+    async def _take(self, event: wire.WatchLine) -> None:
+        if event.type == "ERROR":
+            raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix="watch: ")
+        if event.type == "BOOKMARK":
+            await self._bookmark(event)
+            return
+        self.events += 1
+        if self._replacement is not None:
+            if event.type == "DELETED":
+                self._replacement.discard(event.object)
+            else:
+                self._replacement.add(event.object)
+            return
+        changes = self._store.remove(event.object) if event.type == "DELETED" else self._store.put(event.object)
+        self.resource_version = str(self._store.resource_version)
+        self._observer.on_changes(changes)
+
+    async def _bookmark(self, event: wire.WatchLine) -> None:
+        version = wire.decode_header(event.object).metadata.resource_version
+        if self._replacement is None:
+            self._store.bookmark(int(version))
+        elif b'"k8s.io/initial-events-end":"true"' in bytes(event.object):
+            replacement, self._replacement = self._replacement, None
+            await self._observer.on_replaced(replacement.commit(int(version)))
+        else:
+            return
+        self.events += 1
+        self.resource_version = version
+
+
+def _hint(error: Exception, resource: ResourceType) -> str:
+    if isinstance(error, NotFound):
+        return f"install the CustomResourceDefinition of {resource.group_kind}; the watch starts by itself then"
+    if isinstance(error, Forbidden):
+        return f"grant get, list and watch on {resource.plural}.{resource.group or 'core'}; it is tried again by itself"
+    return ""

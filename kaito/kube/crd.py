@@ -1,0 +1,126 @@
+"""From Python models to a CustomResourceDefinition: what a kind is, in every version of it, as the API server takes it.
+
+A kind declares its options beside its fields::
+
+    class Widget(Resource, group="example.com", version="v1"):
+        spec: WidgetSpec
+        crd: ClassVar[CRDOptions] = CRDOptions(short_names=("wd",), columns=(condition_column("Ready", "Ready"), AGE))
+
+    custom_resource_definition(Widget)
+"""
+
+from typing import Any
+
+from kaito.kube.crd_options import CRDOptions, PrinterColumn
+from kaito.kube.resource import Resource
+from kaito.kube.schema import SchemaError, structural_schema
+
+__all__ = ["SchemaError", "custom_resource_definition", "structural_schema"]
+
+
+def custom_resource_definition(*versions: type[Resource]) -> dict[str, Any]:
+    """Returns the CustomResourceDefinition of a kind, ready to be written as YAML or sent to the API server.
+
+    Args:
+        versions: the kind's classes, one for each version; their order is the one in the CRD.
+
+    Raises:
+        ValueError: the classes are not versions of one kind, or not exactly one of them is stored.
+        SchemaError: a field has a type that a structural schema cannot express.
+    """
+    stored = _stored(versions)
+    place, options = stored.resource_type, _options(stored)
+    metadata = {
+        "name": f"{place.plural}.{place.group}",
+        "labels": dict(options.labels),
+        "annotations": dict(options.annotations),
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {key: value for key, value in metadata.items() if value},
+        "spec": {
+            "group": place.group,
+            "names": _names(stored),
+            "scope": "Namespaced" if place.namespaced else "Cluster",
+            "versions": [_version(version) for version in versions],
+        },
+    }
+
+
+def _stored(versions: tuple[type[Resource], ...]) -> type[Resource]:
+    kinds = {version.resource_type._replace(version="") for version in versions}
+    if len(kinds) != 1:
+        raise ValueError(f"versions of one kind are needed, got {sorted(kind.group_kind for kind in kinds) or 'none'}")
+    stored = [version for version in versions if _options(version).storage]
+    if len(stored) != 1:
+        names = [version.resource_type.version for version in stored]
+        raise ValueError(
+            f"{kinds.pop().group_kind}: exactly one version is stored, not {names}; set storage=False in others"
+        )
+    return stored[0]
+
+
+def _options(resource: type[Resource]) -> CRDOptions:
+    options: CRDOptions = getattr(resource, "crd", CRDOptions())
+    return options
+
+
+def _names(resource: type[Resource]) -> dict[str, Any]:
+    place, options = resource.resource_type, _options(resource)
+    names = {
+        "kind": place.kind,
+        "listKind": f"{place.kind}List",
+        "plural": place.plural,
+        "singular": options.singular or place.kind.lower(),
+        "shortNames": list(options.short_names),
+        "categories": list(options.categories),
+    }
+    return {key: value for key, value in names.items() if value}
+
+
+def _version(resource: type[Resource]) -> dict[str, Any]:
+    options = _options(resource)
+    version: dict[str, Any] = {
+        "name": resource.resource_type.version,
+        "served": options.served,
+        "storage": options.storage,
+        "schema": {"openAPIV3Schema": _root_schema(resource)},
+    }
+    if options.deprecation_warning is not None:
+        version |= {"deprecated": True, "deprecationWarning": options.deprecation_warning}
+    if subresources := _subresources(options):
+        version["subresources"] = subresources
+    if options.columns:
+        version["additionalPrinterColumns"] = [_column(column) for column in options.columns]
+    return version
+
+
+def _root_schema(resource: type[Resource]) -> dict[str, Any]:
+    schema = structural_schema(resource)
+    # The API server knows these itself and lets a CRD say almost nothing about them.
+    own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    return schema | {"properties": schema["properties"] | own}
+
+
+def _subresources(options: CRDOptions) -> dict[str, Any]:
+    subresources: dict[str, Any] = {"status": {}} if options.status else {}
+    if options.scale is not None:
+        scale = {
+            "specReplicasPath": options.scale.spec_replicas_path,
+            "statusReplicasPath": options.scale.status_replicas_path,
+            "labelSelectorPath": options.scale.label_selector_path,
+        }
+        subresources["scale"] = {key: value for key, value in scale.items() if value}
+    return subresources
+
+
+def _column(column: PrinterColumn) -> dict[str, Any]:
+    fields = {
+        "name": column.name,
+        "type": column.type,
+        "jsonPath": column.json_path,
+        "description": column.description,
+        "priority": column.priority,
+    }
+    return {key: value for key, value in fields.items() if value}

@@ -1,0 +1,94 @@
+"""Resource: a kind with a place in the API (group, version, plural, scope); and ResourceType, that place as a value."""
+
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field
+
+from kaito.kube.meta_v1 import ObjectMeta
+from kaito.kube.model import KubeModel
+from kaito.kube.object_key import ObjectKey
+
+
+class ResourceType(NamedTuple):
+    """Where a kind lives in the API.
+
+    Attributes:
+        group: API group; empty for the core group.
+        version: API version, such as ``v1``.
+        kind: the kind's name, such as ``Deployment``.
+        plural: the name in URLs, such as ``deployments``.
+        namespaced: False for cluster-scoped kinds.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """``group/version``, or just the version in the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def group_kind(self) -> str:
+        """``Kind.group``, the form that kubectl takes; just ``Kind`` in the core group."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Returns the URL path of the collection, of one object, or of a subresource of it."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if namespace is not None and self.namespaced:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/".join(parts)
+
+
+class Resource(KubeModel):
+    """An object with metadata. Subclasses say where they live, as class arguments::
+
+        class Widget(Resource, group="example.com", version="v1", plural="widgets"):
+            spec: WidgetSpec
+
+    Class arguments: ``group`` (default: core), ``version``, ``kind`` (default: the class's name), ``plural`` (default:
+    the kind in lower case with an s), ``namespaced`` (default: True). A class without ``version`` is an abstract base.
+    """
+
+    resource_type: ClassVar[ResourceType]
+
+    api_version: str = ""
+    kind: str = ""
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+
+    def __init_subclass__(cls, **_kwargs: Any) -> None:
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls,
+        *,
+        group: str = "",
+        version: str = "",
+        kind: str = "",
+        plural: str = "",
+        namespaced: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if not version:
+            return
+        kind = kind or cls.__name__
+        cls.resource_type = ResourceType(group, version, kind, plural or f"{kind.lower()}s", namespaced)
+        # Safe before first use: schemas are built lazily (defer_build), so these defaults are part of the first build.
+        cls.__pydantic_fields__["api_version"].default = cls.resource_type.api_version
+        cls.__pydantic_fields__["kind"].default = kind
+
+    @property
+    def key(self) -> ObjectKey:
+        """The object's key."""
+        return ObjectKey(self.metadata.name, self.metadata.namespace)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the wire form; apiVersion and kind are always present."""
+        return {"apiVersion": self.api_version, "kind": self.kind} | super().to_dict()

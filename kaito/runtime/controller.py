@@ -1,0 +1,261 @@
+"""Controller: watches feed a queue, workers take keys from it and reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from kaito.client.errors import CacheNotSynced, Conflict, NotFound, ServiceUnavailable, TooManyRequests, TransportError
+from kaito.informers.informer import InformerEvent
+from kaito.kube.object_key import ObjectKey
+from kaito.kube.resource import Resource
+from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.logs import log_context
+from kaito.runtime.metrics import ControllerMetrics
+from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
+from kaito.runtime.reconciler import KeyReconciler, Reconciler, Result, TerminalError
+from kaito.runtime.watch import Access, EventFilter, Watch
+from kaito.runtime.workqueue import LOW_PRIORITY, Item
+
+if TYPE_CHECKING:
+    from kaito.runtime.manager import Manager
+
+R = TypeVar("R", bound=Resource)
+
+log = logging.getLogger(__name__)
+
+# What happens in a healthy cluster; retried like any error, but no reason to wake a person.
+EXPECTED_ERRORS = (Conflict, CacheNotSynced, TooManyRequests, ServiceUnavailable, TransportError)
+
+
+class Controller(Generic[R]):
+    """Reconciles the objects of one kind whenever they, or what concerns them, change.
+
+    Args:
+        kind: the class of its objects; what the queue's keys name.
+        reconciler: what to do.
+        name: in metrics and logs; default the kind in lower case. Unique in a manager.
+        owns: kinds that it makes, with a controller owner reference to its object: their changes concern the owner.
+        watches: further kinds whose changes concern its objects.
+        needs: permissions beyond what watching needs.
+        where: only events of its own kind that pass are looked at.
+        concurrency: how many keys are worked on at once; one key never twice.
+        rate_limiter: delays after failures; default exponential by key.
+    """
+
+    def __init__(
+        self,
+        kind: type[R],
+        reconciler: Reconciler[R] | KeyReconciler,
+        *,
+        name: str | None = None,
+        owns: Sequence[type[Resource]] = (),
+        watches: Sequence[Watch[Resource]] = (),
+        needs: Sequence[Access] = (),
+        where: EventFilter[R] | None = None,
+        concurrency: int = 1,
+        rate_limiter: RateLimiter[ObjectKey] | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"Controller({kind.__name__}): concurrency is {concurrency}; at least 1 is needed")
+        self.kind = kind
+        self.reconciler = reconciler
+        self.name = name or kind.resource_type.kind.lower()
+        self.owns = tuple(owns)
+        self.watches = tuple(watches)
+        self.needs = tuple(needs)
+        self.where = where
+        self.concurrency = concurrency
+        self._rate_limiter = rate_limiter
+        self._running: _Running[R] | None = None
+
+    @property
+    def kinds(self) -> tuple[type[Resource], ...]:
+        """All kinds that it watches, its own first."""
+        return (self.kind, *self.owns, *(watch.kind for watch in self.watches))
+
+    @property
+    def queue(self) -> AsyncQueue[ObjectKey]:
+        """The queue, while it runs.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        if self._running is None:
+            raise RuntimeError(f"controller {self.name} does not run")
+        return self._running.queue
+
+    def bind(self, manager: Manager) -> None:
+        """Declares its kinds and indexes to the manager's cache; `Manager.add` calls it."""
+        for kind in self.kinds:
+            manager.cache.informer(kind)
+        for watch in self.watches:
+            if watch.references is not None:
+                manager.cache.add_index(self.kind, watch.index_name, _as_values(watch.references))
+
+    async def run(self, manager: Manager) -> None:
+        """Runs until cancelled: waits for its caches, then works. On cancellation the workers' tasks are cancelled."""
+        limiter = self._rate_limiter or ExponentialRateLimiter(rng=manager.rng)
+        metrics = ControllerMetrics(manager.metrics, self.name, self.concurrency)
+        self._running = _Running(self, manager, limiter, metrics)
+        try:
+            await self._running.run()
+        finally:
+            self._running = None
+
+
+class _Running(Generic[R]):
+    """A controller at work."""
+
+    def __init__(
+        self,
+        controller: Controller[R],
+        manager: Manager,
+        limiter: RateLimiter[ObjectKey],
+        metrics: ControllerMetrics,
+    ) -> None:
+        self._controller = controller
+        self._manager = manager
+        self._limiter = limiter
+        self._metrics = metrics
+        self._rng = manager.rng
+        self.queue: AsyncQueue[ObjectKey] = AsyncQueue(metrics.queue)
+
+    async def run(self) -> None:
+        controller = self._controller
+        removers = list(self._subscribe())
+        try:
+            for kind in controller.kinds:
+                await self._manager.cache.informer(kind).wait_synced()
+            log.info("controller started", extra={"controller": controller.name, "workers": controller.concurrency})
+            async with asyncio.TaskGroup() as workers:
+                for number in range(controller.concurrency):
+                    workers.create_task(self._work(), name=f"{controller.name} worker {number}")
+        finally:
+            self.queue.close()
+            for remove in removers:
+                remove()
+
+    def _subscribe(self) -> Iterable[Callable[[], None]]:
+        controller, cache = self._controller, self._manager.cache
+        yield cache.informer(controller.kind).add_handler(self._on_own)
+        for kind in controller.owns:
+            yield cache.informer(kind).add_handler(self._on_owned)
+        for watch in controller.watches:
+            yield cache.informer(watch.kind).add_handler(self._handler_of(watch))
+
+    def _on_own(self, event: InformerEvent[R]) -> None:
+        where = self._controller.where
+        if where is None or where(event):
+            self._enqueue(event, event.key)
+
+    def _on_owned(self, event: InformerEvent[Resource]) -> None:
+        owner_type = self._controller.kind.resource_type
+        namespace = event.key.namespace if owner_type.namespaced else None
+        for entry in (event.change.old, event.change.new):
+            owner = entry.owner if entry is not None else None
+            if owner is not None and (owner.group, owner.kind) == (owner_type.group, owner_type.kind):
+                self._enqueue(event, ObjectKey(owner.name, namespace))
+
+    def _handler_of(self, watch: Watch[Resource]) -> Callable[[InformerEvent[Resource]], None]:
+        def handle(event: InformerEvent[Resource]) -> None:
+            if watch.where is not None and not watch.where(event):
+                return
+            keys = {key for obj in (event.old, event.new) if obj is not None for key in self._concerned(watch, obj)}
+            for key in sorted(keys):
+                self._enqueue(event, key)
+
+        return handle
+
+    def _concerned(self, watch: Watch[Resource], obj: Resource) -> Iterable[ObjectKey]:
+        if watch.map is not None:
+            return watch.map(obj)
+        informer = self._manager.cache.informer(self._controller.kind)
+        found = informer.store.by_index(watch.index_name, watch.by(obj))
+        return [informer.object_key(key) for key, _ in found]
+
+    def _enqueue(self, event: InformerEvent[R] | InformerEvent[Resource], key: ObjectKey) -> None:
+        self.queue.add(key, priority=LOW_PRIORITY if event.initial else 0)
+
+    async def _work(self) -> None:
+        while (item := await self.queue.get()) is not None:
+            self._metrics.active.inc()
+            began = time.perf_counter()
+            try:
+                await self._reconcile(item)
+            finally:
+                self._metrics.active.dec()
+                self._metrics.seconds.observe(time.perf_counter() - began)
+                self.queue.done(item.key)
+
+    async def _reconcile(self, item: Item[ObjectKey]) -> None:
+        """One reconcile and what follows from its outcome; each metric beside its branch."""
+        controller = self._controller
+        reconcile_id = UUID(int=self._rng.getrandbits(128), version=4)
+        with log_context(controller=controller.name, key=str(item.key), reconcile_id=reconcile_id):
+            try:
+                result = await self._call(item.key)
+            except TerminalError as error:
+                self._metrics.terminal.inc()
+                self._count_error()
+                log.error("reconcile failed for good", extra={"error": str(error)})
+            except Exception as error:
+                self._count_error()
+                self._retry(item, error)
+            else:
+                self._finish(item, result)
+
+    async def _call(self, key: ObjectKey) -> Result:
+        controller = self._controller
+        reconciler = controller.reconciler
+        if not hasattr(reconciler, "reconcile"):
+            return await reconciler.reconcile_key(key)
+        try:
+            obj = await self._manager.client.get(controller.kind, key)
+        except NotFound:
+            return Result()
+        except ValidationError as error:
+            raise TerminalError(f"{controller.kind.__name__} {key} cannot be read: {error}") from error
+        return await reconciler.reconcile(obj)
+
+    def _finish(self, item: Item[ObjectKey], result: Result) -> None:
+        self._limiter.forget(item.key)
+        if result.requeue_after is None:
+            self._metrics.success.inc()
+            return
+        self._metrics.requeue_after.inc()
+        priority = item.priority if result.priority is None else result.priority
+        self.queue.add_after(item.key, result.requeue_after.total_seconds(), priority=priority)
+
+    def _count_error(self) -> None:
+        self._metrics.error.inc()
+        self._metrics.errors.inc()
+
+    def _retry(self, item: Item[ObjectKey], error: Exception) -> None:
+        delay_s = self._limiter.delay_s(item.key)
+        asked_s = getattr(error, "retry_after_s", None) or 0.0
+        failures = self._limiter.failures(item.key)
+        self.queue.add_after(item.key, max(delay_s, asked_s), priority=item.priority)
+        fields = {"error": str(error), "failures": failures, "retry_in_s": round(max(delay_s, asked_s), 3)}
+        if isinstance(error, EXPECTED_ERRORS):
+            log.info("reconcile to be tried again", extra=fields)
+            return
+        self._metrics.panics.inc()
+        log.error("reconcile failed", extra=fields, exc_info=error)
+
+
+def _as_values(references: Callable[..., str | Iterable[str] | None]) -> Callable[[Resource], Iterable[str]]:
+    def values(obj: Resource) -> Iterable[str]:
+        found = references(obj)
+        if not found:
+            return ()
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    return values

@@ -1,0 +1,70 @@
+"""Watch and Access: what a controller reacts to, and what else it may do; declared, so that RBAC follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from kaito.informers.informer import InformerEvent
+from kaito.kube.object_key import ObjectKey
+from kaito.kube.resource import Resource
+
+R = TypeVar("R", bound=Resource)
+
+EventFilter = Callable[[InformerEvent[R]], bool]
+"""A predicate: pure, over the event's old and new object."""
+
+
+class Access(NamedTuple):
+    """A permission that a controller needs beyond its watches.
+
+    Attributes:
+        kind: of what.
+        verbs: such as ``get`` or ``patch``.
+    """
+
+    kind: type[Resource]
+    verbs: tuple[str, ...]
+
+
+def access(kind: type[Resource], *verbs: str) -> Access:
+    """``access(Node, "get", "patch")``."""
+    return Access(kind, verbs)
+
+
+class Watch(Generic[R]):
+    """Another kind whose changes concern the controller's objects. Give exactly one of `map` and `references`.
+
+    Args:
+        kind: the class that is watched.
+        map: from a changed object to the keys it concerns; asked for both the old and the new state.
+        references: from an object of the controller's kind to the names (or ``namespace/name``, or whatever `by`
+            returns) of the watched objects that it refers to: an index and a map in one.
+        by: with `references`, what of the watched object is referred to; default its name, with the namespace if any.
+        where: only events that pass are looked at.
+
+    Raises:
+        ValueError: both or none of `map` and `references`.
+    """
+
+    def __init__(
+        self,
+        kind: type[R],
+        *,
+        map: Callable[[R], Iterable[ObjectKey]] | None = None,  # noqa: A002 - the field's own word
+        references: Callable[..., str | Iterable[str] | None] | None = None,
+        by: Callable[[R], str] | None = None,
+        where: EventFilter[R] | None = None,
+    ) -> None:
+        if (map is None) == (references is None):
+            raise ValueError(f"Watch({kind.__name__}): give exactly one of map and references")
+        self.kind = kind
+        self.map = map
+        self.references = references
+        self.by = by or (lambda obj: str(obj.key))
+        self.where = where
+
+    @property
+    def index_name(self) -> str:
+        """The name of the index that `references` makes on the controller's kind."""
+        return f"references:{self.kind.resource_type.group_kind}:{id(self)}"
