@@ -15,6 +15,9 @@ except ImportError:  # PyYAML without libyaml
 
 Raw = dict[str, object]
 
+deepest = 20
+"""Levels of nesting that a file may have; an entry needs 4."""
+
 sections = ("sources", "gpus", "models", "skus")
 
 
@@ -48,8 +51,9 @@ def _read(path: Path) -> dict[str, Raw]:
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogError([f"{path}: cannot be read ({error}); give --catalog a YAML file"]) from error
     try:
+        _refuse_deep(text)
         document = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         raise CatalogError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
     return _sections_of(path, {} if document is None else document)
 
@@ -86,17 +90,25 @@ def _merged(below: object, above: object) -> object:
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
 
 
+def _refuse_deep(text: str) -> None:
+    """Ends a file of brackets in brackets in brackets here: libyaml's composer recurses, and would end the process."""
+    depth = 0
+    for event in yaml.parse(text, FastLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > deepest:
+            raise yaml.YAMLError(f"more than {deepest} levels deep {event.start_mark}")
+
+
 class _UniqueKeyLoader(FastLoader):
     """Refuses a key that is there twice: YAML would silently keep the last one."""
 
 
 def _construct_unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
     seen: set[str] = set()
-    for key, _ in node.value:
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
         if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
             raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
-        if isinstance(key, yaml.ScalarNode):
-            seen.add(key.value)
+        seen.add(key.value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 

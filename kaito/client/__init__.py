@@ -1,6 +1,6 @@
 """One request at a time: configuration, credentials, transport, middleware, typed verbs, errors."""
 
-from kaito.client.client import Applied, Client, ObjectList, Reader, SubresourceClient, WatchEvent
+from kaito.client.client import Client, Reader, SubresourceClient
 from kaito.client.config import Config, ConfigError, from_kubeconfig, in_cluster, load_config
 from kaito.client.errors import (
     AlreadyExists,
@@ -20,6 +20,7 @@ from kaito.client.errors import (
     Unauthorized,
 )
 from kaito.client.middleware import Handler, Middleware
+from kaito.client.results import Applied, ObjectList, WatchEvent
 from kaito.client.transport import AiohttpTransport, Request, Response, ResponseStream, Transport
 
 __all__ = [

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, overload
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from kaito.client import wire
+from kaito.client import requests, wire
 from kaito.client.errors import BadRequest, Status, error_from_response, error_from_status
 from kaito.client.middleware import Handler, MetricsMiddleware, Middleware, RetryMiddleware, WarningMiddleware, chain
+from kaito.client.results import Applied, ObjectList, WatchEvent
 from kaito.client.transport import AiohttpTransport, Request, Response, Transport
 from kaito.kube.object_key import ObjectKey
-from kaito.kube.resource import Resource, ResourceType
+from kaito.kube.resource import Resource
 
 if TYPE_CHECKING:
     from kaito.client.config import Config
 
 R = TypeVar("R", bound=Resource)
-R_co = TypeVar("R_co", bound=Resource, covariant=True)
 
 PatchType = Literal["merge", "json", "strategic"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -34,45 +33,6 @@ _PATCH_CONTENT_TYPES: Mapping[PatchType, str] = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-_encode = msgspec.json.encode
-
-
-class ObjectList(Sequence[R_co]):
-    """What a list returned: the objects, and the resourceVersion at which they were read."""
-
-    def __init__(self, items: Sequence[R_co], resource_version: str) -> None:
-        self._items = tuple(items)
-        self.resource_version = resource_version
-
-    @overload
-    def __getitem__(self, index: int) -> R_co: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[R_co]: ...
-    def __getitem__(self, index: int | slice) -> R_co | Sequence[R_co]:
-        return self._items[index]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[R_co]:
-        return iter(self._items)
-
-    def __repr__(self) -> str:
-        return f"ObjectList({len(self)} at resourceVersion {self.resource_version})"
-
-
-class Applied(NamedTuple, Generic[R]):
-    """The outcome of an apply: the object as the server has it, and whether this request made it (201)."""
-
-    object: R
-    created: bool
-
-
-class WatchEvent(NamedTuple, Generic[R]):
-    """One event of a watch."""
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-    object: R
 
 
 class Reader(Protocol):
@@ -96,9 +56,10 @@ class Reader(Protocol):
 class Client:
     """Talks to one API server.
 
-    ``await client.get(Deployment, ObjectKey("web", "demo"))`` and so on for each verb; ``client.status`` has the verbs of
-    the status subresource. With a `reader`, reads of the kinds that it serves come from there, all others are live: a
-    read never starts a watch by accident. Safe to share between tasks; close it with `aclose` or use it as ``async with``.
+    ``await client.get(Deployment, ObjectKey("web", "demo"))`` and so on for each verb; ``client.status`` has the verbs
+    of the status subresource. With a `reader`, reads of the kinds that it serves come from there, all others are
+    live: a read never starts a watch by accident. Safe to share between tasks; close it with `aclose` or use it as
+    ``async with``.
 
     Args:
         transport: how requests travel.
@@ -120,6 +81,10 @@ class Client:
         self._send: Handler = chain(middleware, transport.send)
         self._reader = reader
         self.status = SubresourceClient(self, "status")
+        self.live: Client = self
+        """The same client, reading everything from the API server."""
+        if reader is not None:
+            self.live = Client(transport, field_owner=field_owner, middleware=middleware)
 
     @classmethod
     def from_config(
@@ -166,7 +131,7 @@ class Client:
         """
         if self._reader is not None and self._reader.serves(kind, key.namespace):
             return await self._reader.get(kind, key)
-        response = await self.request(_on_object("GET", "get", kind.resource_type, key))
+        response = await self.request(requests.on_object("GET", "get", kind.resource_type, key))
         return kind.model_validate_json(response.body)
 
     async def list(
@@ -189,9 +154,11 @@ class Client:
         token = version = ""
         while True:
             query = (
-                _selectors(labels, fields) + (("limit", str(PAGE_SIZE)),) + ((("continue", token),) if token else ())
+                requests.selectors(labels, fields)
+                + (("limit", str(PAGE_SIZE)),)
+                + ((("continue", token),) if token else ())
             )
-            response = await self.request(_on_collection("GET", "list", kind.resource_type, namespace, query))
+            response = await self.request(requests.on_collection("GET", "list", kind.resource_type, namespace, query))
             page = wire.decode_page(response.body)
             objects += [kind.model_validate_json(bytes(raw)) for raw in page.items]
             version, token = version or page.metadata.resource_version, page.metadata.continue_
@@ -205,8 +172,10 @@ class Client:
             AlreadyExists: the name is taken.
             Invalid: it breaks a rule of its schema; `causes` name the fields.
         """
-        request = _on_collection("POST", "create", obj.resource_type, obj.metadata.namespace, self._write(dry_run))
-        response = await self.request(_with_body(request, obj.to_dict(), key=obj.key))
+        request = requests.on_collection(
+            "POST", "create", obj.resource_type, obj.metadata.namespace, self._write(dry_run)
+        )
+        response = await self.request(requests.with_body(request, obj.to_dict(), key=obj.key))
         return type(obj).model_validate_json(response.body)
 
     async def update(self, obj: R, *, dry_run: bool = False) -> R:
@@ -289,7 +258,9 @@ class Client:
         if grace_period_s is not None:
             body["gracePeriodSeconds"] = grace_period_s
         query = (("dryRun", "All"),) if dry_run else ()
-        await self.request(_with_body(_on_object("DELETE", "delete", kind.resource_type, key, query=query), body))
+        await self.request(
+            requests.with_body(requests.on_object("DELETE", "delete", kind.resource_type, key, query=query), body)
+        )
 
     async def delete_collection(
         self, kind: type[Resource], *, namespace: str | None = None, labels: str = "", fields: str = ""
@@ -297,8 +268,8 @@ class Client:
         """Deletes all objects that match, in one namespace; not atomically."""
         if kind.resource_type.namespaced and namespace is None:
             raise ValueError(f"delete_collection of {kind.resource_type.plural}: name a namespace")
-        query = _selectors(labels, fields)
-        await self.request(_on_collection("DELETE", "deletecollection", kind.resource_type, namespace, query))
+        query = requests.selectors(labels, fields)
+        await self.request(requests.on_collection("DELETE", "deletecollection", kind.resource_type, namespace, query))
 
     async def watch(
         self,
@@ -320,13 +291,13 @@ class Client:
             ApiError, TransportError: it could not be opened, or broke.
         """
         query = (
-            *_selectors(labels, fields),
+            *requests.selectors(labels, fields),
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
             ("timeoutSeconds", str(timeout_s)),
             *((("resourceVersion", resource_version),) if resource_version else ()),
         )
-        request = _on_collection("GET", "watch", kind.resource_type, namespace, query, timeout_s=timeout_s + 5)
+        request = requests.on_collection("GET", "watch", kind.resource_type, namespace, query, timeout_s=timeout_s + 5)
         stream = await self.transport.stream(request)
         try:
             if stream.status != 200:
@@ -351,8 +322,8 @@ class Client:
         return response
 
     async def _update(self, obj: R, subresource: str, dry_run: bool) -> R:
-        request = _on_object("PUT", "update", obj.resource_type, obj.key, subresource, self._write(dry_run))
-        response = await self.request(_with_body(request, obj.to_dict()))
+        request = requests.on_object("PUT", "update", obj.resource_type, obj.key, subresource, self._write(dry_run))
+        response = await self.request(requests.with_body(request, obj.to_dict()))
         return type(obj).model_validate_json(response.body)
 
     async def _patch(
@@ -364,8 +335,8 @@ class Client:
         patch_type: PatchType,
         dry_run: bool,
     ) -> R:
-        request = _on_object("PATCH", "patch", kind.resource_type, key, subresource, self._write(dry_run))
-        response = await self.request(_with_body(request, patch, content_type=_PATCH_CONTENT_TYPES[patch_type]))
+        request = requests.on_object("PATCH", "patch", kind.resource_type, key, subresource, self._write(dry_run))
+        response = await self.request(requests.with_body(request, patch, content_type=_PATCH_CONTENT_TYPES[patch_type]))
         return kind.model_validate_json(response.body)
 
     async def _apply(self, obj: R, subresource: str, force: bool, field_owner: str | None, dry_run: bool) -> Applied[R]:
@@ -374,9 +345,9 @@ class Client:
                 f"apply {obj.resource_type.plural}: metadata.name is needed, generateName cannot be applied"
             )
         query = (*self._write(dry_run, field_owner), ("force", "true" if force else "false"))
-        request = _on_object("PATCH", "apply", obj.resource_type, obj.key, subresource, query)
+        request = requests.on_object("PATCH", "apply", obj.resource_type, obj.key, subresource, query)
         body = obj.to_dict()
-        response = await self.request(_with_body(request, body, content_type="application/apply-patch+yaml"))
+        response = await self.request(requests.with_body(request, body, content_type="application/apply-patch+yaml"))
         return Applied(type(obj).model_validate_json(response.body), response.status == 201)
 
     def _write(self, dry_run: bool, field_owner: str | None = None) -> tuple[tuple[str, str], ...]:
@@ -412,51 +383,6 @@ class SubresourceClient:
     ) -> Applied[R]:
         """Applies the subresource. See `Client.apply`."""
         return await self._client._apply(obj, self._subresource, force, field_owner, dry_run)
-
-
-def _on_object(
-    method: str,
-    verb: str,
-    resource: ResourceType,
-    key: ObjectKey,
-    subresource: str = "",
-    query: tuple[tuple[str, str], ...] = (),
-) -> Request:
-    if not key.name:
-        raise ValueError(f"{verb} {resource.plural}: an object needs a name")
-    if resource.namespaced and not key.namespace:
-        raise ValueError(f"{verb} {resource.plural} {key}: {resource.kind} is namespaced; name a namespace")
-    return Request(
-        method,
-        resource.path(key.namespace, key.name, subresource),
-        verb,
-        query=query,
-        resource=resource,
-        key=key,
-        subresource=subresource,
-    )
-
-
-def _on_collection(
-    method: str,
-    verb: str,
-    resource: ResourceType,
-    namespace: str | None,
-    query: tuple[tuple[str, str], ...],
-    timeout_s: float = 60.0,
-) -> Request:
-    return Request(method, resource.path(namespace), verb, query=query, resource=resource, timeout_s=timeout_s)
-
-
-def _with_body(
-    request: Request, body: object, *, content_type: str = "application/json", key: ObjectKey | None = None
-) -> Request:
-    return dataclasses.replace(request, body=_encode(body), content_type=content_type, key=key or request.key)
-
-
-def _selectors(labels: str, fields: str) -> tuple[tuple[str, str], ...]:
-    given = (("labelSelector", labels), ("fieldSelector", fields))
-    return tuple((name, value) for name, value in given if value)
 
 
 def _watch_event(kind: type[R], line: bytes, request: Request) -> WatchEvent[R]:

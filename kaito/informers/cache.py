@@ -10,8 +10,9 @@ from typing import TypeVar, cast
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from kaito.client.client import Client, ObjectList
+from kaito.client.client import Client
 from kaito.client.errors import CacheNotSynced, NotFound
+from kaito.client.results import ObjectList
 from kaito.informers.decoded import DecodedObjects
 from kaito.informers.floors import Floor, KindFloors, WriteFloors
 from kaito.informers.informer import Informer
@@ -19,7 +20,7 @@ from kaito.informers.metrics import InformerMetrics
 from kaito.informers.store import Entry, store_key
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.kube.selectors import parse_label_selector
+from kaito.kube.selectors import parse_selector, selector_predicate
 
 R = TypeVar("R", bound=Resource)
 
@@ -148,7 +149,7 @@ class Cache:
         floors = self._floors[kind]
         if floors:
             await self._catch_up(informer, floors, lambda: floors.pending(informer.store, namespace))
-        matches = parse_label_selector(labels) if labels else None
+        matches = selector_predicate(parse_selector(labels)) if labels else None
         found = [
             entry
             for key, entry in _candidates(informer, namespace, fields)

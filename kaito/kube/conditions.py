@@ -1,7 +1,7 @@
 """Conditions as pure functions: setting one, reading one, and roots that sum up others, as Karpenter computes them.
 
-A list of conditions is a tuple, sorted by type, so that two writers of the same facts write the same list. Times are cut
-to the second, as the wire has them.
+A list of conditions is a tuple, sorted by type, so that two writers of the same facts write the same list. Times are
+cut to the second, as the wire has them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,7 +101,7 @@ def karpenter_root(root: str, dependents: Sequence[ConditionLike]) -> Verdict:
 
 
 def knative_root(root: str, dependents: Sequence[ConditionLike]) -> Verdict:
-    """The rule of the Machine era: the root copies reason and message of the first False dependent, else of an Unknown."""
+    """The rule of the Machine era: the root copies why the first dependent is False, else why one is Unknown."""
     for status in ("False", "Unknown"):
         worst = next((dependent for dependent in dependents if dependent.status == status), None)
         if worst is not None:

@@ -24,10 +24,11 @@ def selector_predicate(selector: LabelSelector | None) -> Callable[[Labels], boo
 
 
 def parse_selector(text: str) -> LabelSelector:
-    """Reads a query as kubectl's ``-l`` and the API's ``labelSelector`` parameter have it; empty text selects everything.
+    """Reads a query such as kubectl's ``-l`` and the API's ``labelSelector`` take; empty text selects everything.
 
     Raises:
-        ValueError: a term is none of ``key=value``, ``key!=value``, ``key in (a,b)``, ``key notin (a,b)``, ``key``, ``!key``.
+        ValueError: a term is none of ``key=value``, ``key!=value``, ``key in (a,b)``, ``key notin (a,b)``, ``key`` and
+            ``!key``, or has a key or value that no label can have.
     """
     equal: dict[str, str] = {}
     requirements: list[LabelSelectorRequirement] = []
@@ -86,8 +87,8 @@ def _parse_term(term: str, text: str) -> LabelSelectorRequirement:
 def _requirement(key: str, operator: str, values: tuple[str, ...], text: str) -> LabelSelectorRequirement:
     if _KEY.fullmatch(key) is None:
         raise ValueError(
-            f"label selector {text!r}: {key!r} is no label key; expected [DNS-PREFIX/]NAME, the name at most 63 letters, "
-            f"digits, '-', '_' and '.', with a letter or digit at both ends"
+            f"label selector {text!r}: {key!r} is no label key; expected [DNS-PREFIX/]NAME, the name at most 63 "
+            f"letters, digits, '-', '_' and '.', with a letter or digit at both ends"
         )
     for value in values:
         if _VALUE.fullmatch(value) is None:

@@ -27,6 +27,7 @@ class AsyncQueue(Generic[K]):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._closed = False
+        self._idle_waiters: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -83,6 +84,9 @@ class AsyncQueue(Generic[K]):
         if self._metrics is not None:
             self._metrics.done(worked_s, len(self._queue))
         self._wake()
+        if not self._queue.processing:
+            while self._idle_waiters:
+                _finish(self._idle_waiters.pop())
 
     def close(self) -> None:
         """Takes nothing in and hands nothing out any more; waiting workers get None."""
@@ -91,6 +95,13 @@ class AsyncQueue(Generic[K]):
             self._timer.cancel()
         while self._getters:
             _finish(self._getters.popleft())
+
+    async def wait_idle(self) -> None:
+        """Waits until no worker has a key."""
+        while self._queue.processing:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle_waiters.append(waiter)
+            await waiter
 
     def snapshot(self) -> QueueSnapshot[K]:
         """What is in the queue now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -80,6 +79,11 @@ class Controller(Generic[R]):
     def kinds(self) -> tuple[type[Resource], ...]:
         """All kinds that it watches, its own first."""
         return (self.kind, *self.owns, *(watch.kind for watch in self.watches))
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._running is not None
 
     @property
     def queue(self) -> AsyncQueue[ObjectKey]:

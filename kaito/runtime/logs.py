@@ -1,4 +1,4 @@
-"""Logs: constant messages with key=value fields, as JSON lines or for a console; context of the reconcile added by itself."""
+"""Logs: constant messages with key=value fields, as JSON lines or for a console."""
 
 from __future__ import annotations
 

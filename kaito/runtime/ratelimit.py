@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 FIRST_DELAY_S = 0.005
-# controller-runtime lets the delay grow to 1000 s; a fault that was mended should not take a quarter of an hour to show.
+# controller-runtime lets the delay grow to 1000 s: a quarter of an hour until a mended fault shows.
 MAX_DELAY_S = 300.0
 
 

@@ -51,7 +51,7 @@ class Watch(Generic[R]):
         self,
         kind: type[R],
         *,
-        map: Callable[[R], Iterable[ObjectKey]] | None = None,  # noqa: A002 - the field's own word
+        map: Callable[[R], Iterable[ObjectKey]] | None = None,
         references: Callable[..., str | Iterable[str] | None] | None = None,
         by: Callable[[R], str] | None = None,
         where: EventFilter[R] | None = None,

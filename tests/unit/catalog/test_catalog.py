@@ -11,11 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kaito.catalog import Catalog, ModelPreset, UnknownModel, UnknownSku
+from kaito.catalog import Catalog, GpuSku, ModelPreset, UnknownModel, UnknownSku
 from kaito.sizing import fits
 
 CATALOG = Catalog.load()
-KNOWN = {key.lower() for entry in (*CATALOG.models.values(), *CATALOG.skus.values()) for key in entry.keys}
+ENTRIES: list[ModelPreset | GpuSku] = [*CATALOG.models.values(), *CATALOG.skus.values()]
+KNOWN = {key.lower() for entry in ENTRIES for key in entry.keys}
 
 HISTORIC_PRESETS = [
     "falcon-7b",
@@ -112,12 +113,14 @@ def test_an_unknown_model_is_told_the_nearest_first(typed: str, meant: str) -> N
 @given(st.text(max_size=3000))
 def test_whatever_a_user_types_gets_an_answer_of_one_short_line(typed: str) -> None:
     assume(typed.lower() not in KNOWN)
-    for look_up in (CATALOG.model, CATALOG.sku):
-        with pytest.raises((UnknownModel, UnknownSku)) as caught:
-            look_up(typed)
-        assert len(str(caught.value).splitlines()) == 1
-        assert len(str(caught.value)) < 1500
-        assert len(caught.value.nearest) == 3
+    with pytest.raises(UnknownModel) as model:
+        CATALOG.model(typed)
+    with pytest.raises(UnknownSku) as sku:
+        CATALOG.sku(typed)
+    assert len(model.value.nearest) == len(sku.value.nearest) == 3
+    for message in (str(model.value), str(sku.value)):
+        assert len(message.splitlines()) == 1
+        assert len(message) < 1500
 
 
 def test_an_instance_type_is_found_in_any_case() -> None:

@@ -89,7 +89,7 @@ skus:
     )
     assert catalog.sku("rack-a").total_gpu_memory_gib == 96
     assert catalog.sku("RACK-B", cloud="onprem").gpu.cuda_capability == (8, 9)
-    assert [sku.name for sku in catalog.skus_of("onprem")] == ["rack-b", "rack-a"]
+    assert [sku.name for sku in catalog.skus_of("onprem")] == ["rack-a", "rack-b"]
 
 
 def test_an_empty_file_changes_nothing(write: Write) -> None:
@@ -131,6 +131,9 @@ def test_an_empty_file_changes_nothing(write: Write) -> None:
             r"extra\.yaml: not YAML: 'phi-4' is there twice .*line 1",
         ),
         ("models: {phi-4: [}", r"extra\.yaml: not YAML: .*line 1"),
+        ("skus: {g5.xlarge: {retired: 2025-13-45}}", r"extra\.yaml: not YAML: month must be"),
+        ("[" * 100_000, r"extra\.yaml: not YAML: more than 20 levels deep .*line 1, column 21"),
+        ("- " * 100_000, r"extra\.yaml: not YAML: more than 20 levels deep"),
         ("models: {? [a] : 1}", r"extra\.yaml: not YAML: .*unhashable"),
     ],
 )
