@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -161,6 +162,7 @@ class Informer(Generic[R]):
         while batch := tuple(islice(changes, SLICE)):
             self.on_changes(batch, initial=True)
             await asyncio.sleep(0)
+        self.state = replace(self.state, error=None, dormant=False)
         self._synced.set()
         self.on_progress()
 

@@ -137,7 +137,9 @@ def _after_error(state: State, ended: Ended, jitter: float) -> State:
     position = ended.resource_version or state.resource_version
     list_phase = Phase.STREAM_LIST if state.streaming else Phase.LIST
     if isinstance(error, Gone) or _is_too_large_version(error):
-        return replace(_retry(state, error, jitter), phase=list_phase, resource_version="")
+        retry = _retry(state, error, jitter)
+        # Expired positions are normal after an outage; only a second one in a row is worth waiting for.
+        return replace(retry, phase=list_phase, resource_version="", wait_s=retry.wait_s if state.failures else 0.0)
     if state.phase is Phase.STREAM_LIST and _means_no_streaming(error):
         return State(Phase.LIST, streaming=False)
     if isinstance(error, NotFound):
@@ -292,6 +294,8 @@ class Reflector:
                 if stream.status != 200:
                     body = b"".join([chunk async for chunk in stream.chunks()])
                     raise error_from_response(request, Response(stream.status, stream.headers, body))
+                if state.phase is Phase.WATCH:
+                    self._observer.on_state(replace(state, error=None, dormant=False))
                 await session.consume(wire.lines(stream.chunks()))
             finally:
                 await stream.aclose()

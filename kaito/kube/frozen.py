@@ -33,12 +33,14 @@ class FrozenDict(dict[K, V]):
 
 def freeze(value: Any) -> Any:
     """Turns a decoded JSON value into one of tuples and `FrozenDict`, all the way down."""
-    if isinstance(value, FrozenDict):
+    # By exact type first: this runs on every unknown field of every object read, and isinstance of an ABC is slow.
+    kind = type(value)
+    if kind is str or kind is FrozenDict:
         return value
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return FrozenDict({key: freeze(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return tuple(freeze(item) for item in value)
+    if kind is list or kind is tuple:
+        return tuple([freeze(item) for item in value])
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast, overload
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 _Errors = tuple[type[Exception], ...]
@@ -20,6 +20,8 @@ async def eventually(
     message: str = ...,
     retry_on: _Errors = ...,
 ) -> T: ...
+
+
 @overload
 async def eventually(
     probe: Callable[[], T],
@@ -29,6 +31,8 @@ async def eventually(
     message: str = ...,
     retry_on: _Errors = ...,
 ) -> T: ...
+
+
 async def eventually(
     probe: Callable[[], object],
     *,
@@ -55,40 +59,38 @@ async def eventually(
     """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
-    last = _Outcome()
+    deadline_s = started_s + timeout_s
     while True:
-        await last.ask(probe, started_s + timeout_s, (AssertionError, *retry_on))
-        if last.value:
-            return last.value
-        if loop.time() + interval_s > started_s + timeout_s:
-            raise AssertionError(last.complaint(message, loop.time() - started_s)) from last.error
+        value, error = await _ask(probe, deadline_s, (AssertionError, *retry_on))
+        if value:
+            return value
+        if loop.time() + interval_s > deadline_s:
+            what = message or "the probe did not hold"
+            raise AssertionError(
+                f"{what}: not within {loop.time() - started_s:.2f} s; {_last(value, error)}"
+            ) from error
         await asyncio.sleep(interval_s)
 
 
-class _Outcome:
-    """What the probe came to last."""
-
-    def __init__(self) -> None:
-        self.value: object = None
-        self.error: Exception | None = None
-
-    async def ask(self, probe: Callable[[], object], deadline_s: float, retry_on: _Errors) -> None:
-        self.error = None
-        try:
-            answer = probe()
-            self.value = await _in_time(answer, deadline_s, self) if inspect.isawaitable(answer) else answer
-        except retry_on as error:
-            self.value, self.error = None, error
-
-    def complaint(self, message: str, waited_s: float) -> str:
-        what = message or "the probe did not hold"
-        last = f"the last value was {self.value!r}"
-        if self.error is not None:
-            last = f"the last attempt raised {type(self.error).__name__}: {self.error}"
-        return f"{what}: not within {waited_s:.2f} s; {last}"
+async def _ask(probe: Callable[[], object], deadline_s: float, retry_on: _Errors) -> tuple[object, Exception | None]:
+    limit = asyncio.timeout_at(deadline_s)
+    try:
+        answer = probe()
+        if inspect.isawaitable(answer):
+            async with limit:
+                answer = await answer
+    except retry_on as error:
+        return None, error
+    except TimeoutError as error:
+        if limit.expired():
+            return None, error
+        raise
+    return answer, None
 
 
-async def _in_time(answer: Awaitable[object], deadline_s: float, last: _Outcome) -> object:
-    async with asyncio.timeout_at(deadline_s) as limit:
-        return await answer
-    return None
+def _last(value: object, error: Exception | None) -> str:
+    if isinstance(error, TimeoutError):
+        return "the last attempt was still waiting"
+    if error is not None:
+        return f"the last attempt raised {type(error).__name__}: {error}"
+    return f"the last value was {value!r}"

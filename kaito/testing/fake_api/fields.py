@@ -106,18 +106,17 @@ def _compact(value: Any) -> str:
 
 def _merge_items(live: dict[str, Any], config: dict[str, Any], shape: Shape, names: Names) -> list[Any]:
     # The applied order wins; what only the live list has stays before the item that it stood before.
-    merged: list[Any] = []
-    mine = iter(config.items())
+    merged: dict[str, Any] = {}
+    mine = iter(config)
     for element, item in live.items():
         if element not in config:
-            merged.append(item)
-            continue
-        for wanted, value in mine:
-            merged.append(merge(live.get(wanted), value, shape, names))
-            if wanted == element:
-                break
-    merged += [merge(live.get(wanted), value, shape, names) for wanted, value in mine]
-    return merged
+            merged[element] = item
+        while element in config and element not in merged:
+            wanted = next(mine)
+            merged[wanted] = merge(live.get(wanted), config[wanted], shape, names)
+    for wanted in mine:
+        merged[wanted] = merge(live.get(wanted), config[wanted], shape, names)
+    return list(merged.values())
 
 
 def _without(value: Any, path: Path, shape: Shape, names: Names) -> Any:
