@@ -11,6 +11,7 @@ from pydantic import Field
 
 from kaito.api import keys
 from kaito.api.images import ConfigMapName, DataURL, ImageReference, SecretName
+from kaito.api.workspace_rules import exactly_one, kept, on_create, same_text, unchanged
 from kaito.kube.core_v1 import PodTemplateSpec, VolumeSource
 from kaito.kube.crd_options import AGE, CRDOptions, PrinterColumn, condition_column
 from kaito.kube.frozen import FrozenDict, FrozenMap
@@ -20,29 +21,6 @@ from kaito.kube.resource import Resource
 from kaito.kube.schema_markers import Int32, Limits, ListMap, OpenSchema, Rule
 
 _RESERVED = ", ".join(f"'{key}'" for key in keys.RESERVED_LABELS)
-
-
-_RECREATE = "delete the Workspace and create it again"
-
-
-def _unchanged(what: str) -> Rule:
-    return Rule("self == oldSelf", f"{what} cannot be changed: {_RECREATE}")
-
-
-def _same_text(field: str) -> Rule:
-    """The field can be neither changed, nor added, nor dropped; empty counts as absent."""
-    now, before = (f"(has({of}.{field}) ? {of}.{field} : '')" for of in ("self", "oldSelf"))
-    return Rule(f"{now} == {before}", f"{field} cannot be changed: {_RECREATE}", field_path=f".{field}")
-
-
-def _exactly_one(*fields: str, message: str) -> Rule:
-    count = " + ".join(f"(has(self.{field}) ? 1 : 0)" for field in fields)
-    return Rule(f"{count} == 1", message)
-
-
-def _kept(field: str, message: str) -> Rule:
-    """The field can be neither added nor dropped; a change of its value is another rule's matter."""
-    return Rule(f"has(self.{field}) == has(oldSelf.{field})", message)
 
 
 class WorkspaceSelector(LabelSelector):
@@ -96,19 +74,19 @@ class ResourceSpec(KubeModel):
     count: Annotated[
         Int32,
         Limits(minimum=1, maximum=1000),
-        _unchanged("count"),
+        unchanged("count"),
     ] = 1
     instance_type: Annotated[str, Limits(max_length=128)] = ""
-    label_selector: Annotated[WorkspaceSelector, _unchanged("labelSelector")]
+    label_selector: Annotated[WorkspaceSelector, unchanged("labelSelector")]
     preferred_nodes: Annotated[tuple[str, ...], Limits(max_items=1000)] = ()
     partition: Annotated[
         PartitionSpec | None,
-        _unchanged("partition"),
+        unchanged("partition"),
     ] = None
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        _same_text("instanceType"),
-        _kept("partition", f"partition cannot be added or dropped: {_RECREATE}"),
+        same_text("instanceType"),
+        kept("partition"),
     )
 
 
@@ -138,7 +116,7 @@ class PresetSpec(KubeModel):
     name: Annotated[
         str,
         Limits(min_length=1, max_length=256),
-        _unchanged("the preset"),
+        unchanged("the preset"),
     ]
     access_mode: Literal["public", "private"] = "public"
     preset_options: PresetOptions | None = None
@@ -156,7 +134,7 @@ class DataSource(KubeModel):
     """
 
     name: Annotated[str, Limits(max_length=63)] = ""
-    urls: Annotated[tuple[DataURL, ...], Limits(max_items=100)] = ()
+    urls: Annotated[tuple[DataURL, ...], Limits(min_items=1, max_items=100)] = ()
     volume_source: Annotated[VolumeSource | None, OpenSchema()] = None
     image: ImageReference | None = None
     image_pull_secrets: Annotated[tuple[SecretName, ...], Limits(max_items=10)] = ()
@@ -176,7 +154,7 @@ class DataDestination(KubeModel):
     image_push_secret: SecretName | None = None
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        _exactly_one("image", "volumeSource", message="give exactly one destination: image or volumeSource"),
+        exactly_one("image", "volumeSource", message="give exactly one destination: image or volumeSource"),
         Rule(
             "!has(self.image) || has(self.imagePushSecret)",
             "an image needs imagePushSecret: the name of a docker-registry Secret that may push to it",
@@ -243,8 +221,8 @@ class InferenceSpec(KubeModel):
     adapters: Adapters = ()
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        _exactly_one("preset", "template", message="give exactly one of preset and template"),
-        _kept("preset", f"a preset cannot become a template or the reverse: {_RECREATE}"),
+        exactly_one("preset", "template", message="give exactly one of preset and template"),
+        kept("preset"),
         Rule(
             "!has(self.template) || !has(self.adapters) || size(self.adapters) == 0",
             "adapters need a preset, not a template",
@@ -268,15 +246,15 @@ class TuningSpec(KubeModel):
         str,
         Limits(max_length=16),
         Rule("self.lowerAscii() in ['lora', 'qlora']", "not a tuning method: choose lora or qlora"),
-        _unchanged("the method"),
+        unchanged("the method"),
     ]
     config: ConfigMapName | None = None
     input: Annotated[
         DataSource,
-        _exactly_one(
+        exactly_one(
             "urls", "image", "volumeSource", message="give exactly one source of data: urls, image or volumeSource"
         ),
-        _same_text("name"),
+        same_text("name"),
     ]
     output: DataDestination
 
@@ -361,13 +339,17 @@ class WorkspaceBase(Resource):
     tuning: TuningSpec | None = None
     status: WorkspaceStatus = Field(default_factory=WorkspaceStatus)
 
+    # An update of any kind, a finalizer's removal too, checks the root's rules: the first two let old objects be.
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        _exactly_one("inference", "tuning", message="give exactly one of inference and tuning"),
-        _kept("inference", f"inference and tuning cannot be swapped: {_RECREATE}"),
-        Rule(
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
-            "metadata.name names a Service too: at most 63 lower case letters, digits and '-', beginning with a letter",
+        on_create(exactly_one("inference", "tuning", message="give exactly one of inference and tuning")),
+        on_create(
+            Rule(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
+                "metadata.name names a Service too: at most 63 lower case letters, digits and '-', a letter first",
+            )
         ),
+        kept("inference"),
+        kept("tuning"),
     )
 
 

@@ -16,8 +16,13 @@ class WorkloadCondition(KubeModel):
     status: str
     reason: str | None = None
     message: str | None = None
-    last_update_time: Time | None = None
     last_transition_time: Time | None = None
+
+
+class DeploymentCondition(WorkloadCondition):
+    """A condition of a Deployment, which alone says when it was looked at last."""
+
+    last_update_time: Time | None = None
 
 
 class RollingUpdateDeployment(KubeModel):
@@ -57,7 +62,7 @@ class DeploymentStatus(KubeModel):
     available_replicas: int = 0
     unavailable_replicas: int = 0
     terminating_replicas: int | None = None
-    conditions: tuple[WorkloadCondition, ...] = ()
+    conditions: tuple[DeploymentCondition, ...] = ()
 
 
 class Deployment(Resource, group="apps", version="v1"):

@@ -7,13 +7,11 @@ cut to the second, as the wire has them.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 
 class ConditionLike(Protocol):
     """What `kaito.kube.meta_v1.Condition`, and any kind's own condition model, has."""
-
-    model_fields: ClassVar[dict[str, Any]]
 
     @property
     def type(self) -> str: ...
@@ -167,7 +165,7 @@ class ConditionSet(Generic[C]):
         fields: dict[str, object] = {"type": name, **verdict._asdict()}
         if since is not None:
             fields["last_transition_time"] = _second(since)
-        if generation is not None and "observed_generation" in self.model.model_fields:
+        if generation is not None and "observed_generation" in getattr(self.model, "model_fields", ()):
             fields["observed_generation"] = generation
         return self.model.model_validate(fields)
 

@@ -39,7 +39,7 @@ def freeze(value: Any) -> Any:
         return value
     if kind is dict or isinstance(value, Mapping):
         return FrozenDict({key: freeze(item) for key, item in value.items()})
-    if kind is list or kind is tuple:
+    if isinstance(value, (list, tuple)):
         return tuple([freeze(item) for item in value])
     return value
 

@@ -63,7 +63,7 @@ class Quantity:
             )
         sign, number, suffix, exponent = match.groups()
         scale, quantity_format = _scale(suffix, exponent)
-        magnitude = Fraction(number.rstrip(".") if number != "." else "0") * scale
+        magnitude = Fraction(number.rstrip(".")) * scale
         magnitude = min(Fraction(ceil(magnitude * _NANOS), _NANOS), _MAXIMUM)
         if quantity_format == "BinarySI" and 0 < magnitude < 1:
             quantity_format = "DecimalSI"

@@ -43,6 +43,8 @@ class Rule(SchemaMarker):
         message_expression: a CEL expression for a message that contains the value; ``message`` is its fallback.
         field_path: the field below that is to blame, such as ``.source.name``; default: the annotated one.
         reason: the machine-readable cause.
+        optional_old_self: makes ``oldSelf`` an optional that is empty on create, so that a rule may hold new objects
+            only: ``oldSelf.hasValue() || …`` (Kubernetes 1.30).
     """
 
     rule: str
@@ -50,20 +52,22 @@ class Rule(SchemaMarker):
     message_expression: str = ""
     field_path: str = ""
     reason: RuleReason | None = None
+    optional_old_self: bool = False
 
     def keywords(self) -> dict[str, Any]:
         return {VALIDATIONS: [self.to_dict()]}
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str | bool]:
         """Returns the rule as the CRD has it."""
-        texts = {
+        fields = {
             "rule": self.rule,
             "message": self.message,
             "messageExpression": self.message_expression,
             "fieldPath": self.field_path,
             "reason": self.reason,
+            "optionalOldSelf": self.optional_old_self,
         }
-        return {key: text for key, text in texts.items() if text}
+        return {key: value for key, value in fields.items() if value}
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         inner = handler(schema)

@@ -20,7 +20,7 @@ from kaito.runtime.logs import log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, Reconciler, Result, TerminalError
-from kaito.runtime.watch import Access, EventFilter, Watch
+from kaito.runtime.watch import Access, AnyWatch, EventFilter
 from kaito.runtime.workqueue import LOW_PRIORITY, Item
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Controller(Generic[R]):
         *,
         name: str | None = None,
         owns: Sequence[type[Resource]] = (),
-        watches: Sequence[Watch[Resource]] = (),
+        watches: Sequence[AnyWatch] = (),
         needs: Sequence[Access] = (),
         where: EventFilter[R] | None = None,
         concurrency: int = 1,
@@ -168,7 +168,7 @@ class _Running(Generic[R]):
             if owner is not None and (owner.group, owner.kind) == (owner_type.group, owner_type.kind):
                 self._enqueue(event, ObjectKey(owner.name, namespace))
 
-    def _handler_of(self, watch: Watch[Resource]) -> Callable[[InformerEvent[Resource]], None]:
+    def _handler_of(self, watch: AnyWatch) -> Callable[[InformerEvent[Resource]], None]:
         def handle(event: InformerEvent[Resource]) -> None:
             if watch.where is not None and not watch.where(event):
                 return
@@ -178,12 +178,13 @@ class _Running(Generic[R]):
 
         return handle
 
-    def _concerned(self, watch: Watch[Resource], obj: Resource) -> Iterable[ObjectKey]:
+    def _concerned(self, watch: AnyWatch, obj: Resource) -> Iterable[ObjectKey]:
         if watch.map is not None:
             return watch.map(obj)
         informer = self._manager.cache.informer(self._controller.kind)
-        found = informer.store.by_index(watch.index_name, watch.by(obj))
-        return [informer.object_key(key) for key, _ in found]
+        values = _as_values(watch.by)(obj)
+        found = {key for value in values for key, _ in informer.store.by_index(watch.index_name, value)}
+        return [informer.object_key(key) for key in found]
 
     def _enqueue(self, event: InformerEvent[R] | InformerEvent[Resource], key: ObjectKey) -> None:
         self.queue.add(key, priority=LOW_PRIORITY if event.initial else 0)

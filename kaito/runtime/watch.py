@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from kaito.informers.informer import InformerEvent
 from kaito.kube.object_key import ObjectKey
@@ -40,7 +40,7 @@ class Watch(Generic[R]):
         map: from a changed object to the keys it concerns; asked for both the old and the new state.
         references: from an object of the controller's kind to the names (or ``namespace/name``, or whatever `by`
             returns) of the watched objects that it refers to: an index and a map in one.
-        by: with `references`, what of the watched object is referred to; default its name, with the namespace if any.
+        by: with `references`, by what the watched object is referred to: one value or several; default its key.
         where: only events that pass are looked at.
 
     Raises:
@@ -53,7 +53,7 @@ class Watch(Generic[R]):
         *,
         map: Callable[[R], Iterable[ObjectKey]] | None = None,
         references: Callable[..., str | Iterable[str] | None] | None = None,
-        by: Callable[[R], str] | None = None,
+        by: Callable[[R], str | Iterable[str]] | None = None,
         where: EventFilter[R] | None = None,
     ) -> None:
         if (map is None) == (references is None):
@@ -68,3 +68,7 @@ class Watch(Generic[R]):
     def index_name(self) -> str:
         """The name of the index that `references` makes on the controller's kind."""
         return f"references:{self.kind.resource_type.group_kind}:{id(self)}"
+
+
+AnyWatch: TypeAlias = Watch[Any]
+"""A watch of whatever kind: what a controller's list of watches holds."""

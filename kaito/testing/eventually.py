@@ -13,7 +13,7 @@ _Errors = tuple[type[Exception], ...]
 
 @overload
 async def eventually(
-    probe: Callable[[], Awaitable[T]],
+    probe: Callable[[], Awaitable[T | None]],
     *,
     timeout_s: float = ...,
     interval_s: float = ...,
@@ -24,7 +24,7 @@ async def eventually(
 
 @overload
 async def eventually(
-    probe: Callable[[], T],
+    probe: Callable[[], T | None],
     *,
     timeout_s: float = ...,
     interval_s: float = ...,
@@ -60,15 +60,15 @@ async def eventually(
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     deadline_s = started_s + timeout_s
+    last = "the first attempt was still waiting"
     while True:
         value, error = await _ask(probe, deadline_s, (AssertionError, *retry_on))
         if value:
             return value
+        last = _describe(value, error, last)
         if loop.time() + interval_s > deadline_s:
             what = message or "the probe did not hold"
-            raise AssertionError(
-                f"{what}: not within {loop.time() - started_s:.2f} s; {_last(value, error)}"
-            ) from error
+            raise AssertionError(f"{what}: not within {loop.time() - started_s:.2f} s; {last}") from error
         await asyncio.sleep(interval_s)
 
 
@@ -81,16 +81,20 @@ async def _ask(probe: Callable[[], object], deadline_s: float, retry_on: _Errors
                 answer = await answer
     except retry_on as error:
         return None, error
-    except TimeoutError as error:
+    except TimeoutError:
         if limit.expired():
-            return None, error
+            return None, _CutOff("cut off by the deadline")
         raise
     return answer, None
 
 
-def _last(value: object, error: Exception | None) -> str:
-    if isinstance(error, TimeoutError):
-        return "the last attempt was still waiting"
+def _describe(value: object, error: Exception | None, before: str) -> str:
+    if isinstance(error, _CutOff):
+        return before  # what an earlier attempt came to says more
     if error is not None:
         return f"the last attempt raised {type(error).__name__}: {error}"
     return f"the last value was {value!r}"
+
+
+class _CutOff(Exception):
+    """The deadline came while the probe was waiting."""

@@ -73,7 +73,7 @@ def run(main: Coroutine[Any, Any, T], *, seed: int = 0, limit_s: float = DEFAULT
 
 
 def wall() -> datetime:
-    """The time of day: `EPOCH` plus virtual seconds in a `VirtualClockLoop`, `EPOCH` outside loops, else the real one."""
+    """The time of day: `EPOCH` plus virtual seconds in a `VirtualClockLoop`, `EPOCH` outside loops, else real time."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -47,8 +47,10 @@ class Failure(Exception):
     def status(self) -> Json:
         """The Status object."""
         status: Json = {"kind": "Status", "apiVersion": "v1", "metadata": self.metadata, "status": "Failure"}
-        status |= {"message": self.message, "reason": self.reason}
-        if self.details:
+        status["message"] = self.message
+        if self.reason:
+            status["reason"] = self.reason
+        if self.details is not None:
             status["details"] = self.details
         return status | {"code": self.code}
 
@@ -99,12 +101,13 @@ def apply_conflict(causes: Sequence[Cause]) -> Failure:
     return Failure(409, "Conflict", message, details={"causes": [cause.to_dict() for cause in causes]})
 
 
-def invalid(resource: ResourceType, name: str, *causes: Cause) -> Failure:
-    """422: fields break a rule."""
+def invalid(resource: ResourceType, name: str, *causes: Cause, by_plural: bool = False) -> Failure:
+    """422: fields break a rule. What fails before validation names the resource instead of the kind."""
     faults = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
     faults = f"[{faults}]" if len(causes) > 1 else faults
-    details = details_of(resource, name, kind=resource.kind, causes=[cause.to_dict() for cause in causes])
-    return Failure(422, "Invalid", f'{resource.group_kind} "{name}" is invalid: {faults}', details=details)
+    kind, title = (resource.plural, qualified(resource)) if by_plural else (resource.kind, resource.group_kind)
+    details = details_of(resource, name, kind=kind, causes=[cause.to_dict() for cause in causes])
+    return Failure(422, "Invalid", f'{title} "{name}" is invalid: {faults}', details=details)
 
 
 def invalid_options(options: str, *causes: Cause) -> Failure:
@@ -125,10 +128,29 @@ def forbidden(resource: ResourceType, name: str, why: str, *, causes: Sequence[C
     return Failure(403, "Forbidden", message, details=details_of(resource, name, **more))
 
 
-def method_not_allowed(resource: ResourceType) -> Failure:
+def method_not_allowed() -> Failure:
     """405: the resource has no such verb."""
     message = "the server does not allow this method on the requested resource"
-    return Failure(405, "MethodNotAllowed", message, details=details_of(resource, ""))
+    return Failure(405, "MethodNotAllowed", message, details={})
+
+
+def unprocessable() -> Failure:
+    """422: a patch that cannot be carried out."""
+    return Failure(422, "Invalid", "the server rejected our request due to an error in our request", details={})
+
+
+def uid_differs(resource: ResourceType, name: str, uid: str) -> Failure:
+    """422: a patch names another uid."""
+    why = f'Invalid value: "{uid}": field is immutable'
+    return invalid(resource, name, Cause("metadata.uid", "FieldValueInvalid", why))
+
+
+def precondition_failed(resource: ResourceType, name: str, field: str, want: str, have: str) -> Failure:
+    """409: a deletion names another uid or resourceVersion."""
+    guess = "been deleted and then recreated" if field == "UID" else "been modified"
+    why = f"the {field} in the precondition ({want}) does not match the {field} in record ({have})"
+    message = f'Operation cannot be fulfilled on {resource.group_kind} "{name}": {why}. The object might have {guess}'
+    return Failure(409, "Conflict", message, details=details_of(resource, name, kind=resource.kind))
 
 
 def unsupported_media_type(accepted: Sequence[str]) -> Failure:

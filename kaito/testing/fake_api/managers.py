@@ -40,7 +40,8 @@ class Manager(NamedTuple):
 
     def __str__(self) -> str:
         through = f' with subresource "{self.subresource}"' if self.subresource else ""
-        return f'"{self.name}"{through} using {self.api_version}'
+        version = f" using {self.api_version}" if self.operation == "Update" else ""
+        return f'"{self.name}"{through}{version}'
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
-from kaito.testing.fake_api.failures import Failure, bad_request
+from kaito.testing.fake_api.failures import bad_request, unprocessable
 from kaito.testing.fake_api.shapes import Names, Shape
 
 # Strategic patches merge ports by one key only, where server-side apply takes two.
-_STRATEGIC_KEYS = {("containerPort", "protocol"): "containerPort", ("port", "protocol"): "port"}
+_STRATEGIC_KEYS: Mapping[Names, str] = {("containerPort", "protocol"): "containerPort", ("port", "protocol"): "port"}
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -40,7 +41,7 @@ def json_patch(target: Any, operations: Any) -> Any:
 
 
 def strategic_merge_patch(target: Any, patch: Any, shape: Shape, names: Names = ()) -> Any:
-    """A merge patch whose lists merge by their keys; knows ``$patch: delete|replace`` and ``$deleteFromPrimitiveList``."""
+    """A merge patch whose lists merge by key; with ``$patch: delete|replace`` and ``$deleteFromPrimitiveList``."""
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":
@@ -99,7 +100,7 @@ def _operate(document: Any, operation: Any) -> Any:
             case _:
                 raise bad_request(f"json patch: unknown operation {kind!r}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _unprocessable(operation) from error
+        raise unprocessable() from error
 
 
 def _transfer(document: Any, source: list[str], path: list[str], *, move: bool) -> Any:
@@ -111,12 +112,6 @@ def _test(document: Any, path: list[str], expected: Any) -> Any:
     if _read(document, path) != expected:
         raise ValueError("test failed")
     return document
-
-
-def _unprocessable(operation: Any) -> Failure:
-    return Failure(
-        422, "Invalid", f"the server rejected our request due to an error in our request: json patch {operation!r}"
-    )
 
 
 def _pointer(path: str) -> list[str]:

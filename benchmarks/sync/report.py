@@ -1,0 +1,67 @@
+"""Medians, ratios and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from benchmarks.sync.measurement import CONTROLLER_RUNTIME, KOPF, OURS, Measurement
+
+Runs = Mapping[str, Sequence[Measurement]]
+Ratio = tuple[str, str, str]
+
+_LOWER_IS_BETTER: tuple[Ratio, ...] = (
+    ("cpu_vs_controller_runtime", CONTROLLER_RUNTIME, "cpu_s"),
+    ("memory_vs_controller_runtime", CONTROLLER_RUNTIME, "churned_bytes"),
+    ("peak_memory_vs_controller_runtime", CONTROLLER_RUNTIME, "peak_bytes"),
+    ("memory_vs_kopf", KOPF, "churned_bytes"),
+)
+_THROUGHPUT = (("throughput_vs_controller_runtime", CONTROLLER_RUNTIME), ("throughput_vs_kopf", KOPF))
+
+
+def summary(runs: Runs) -> dict[str, float]:
+    """The ratios of ours to theirs, of medians; and what only ours has."""
+    found = {
+        name: _median(runs[side], "seconds") / _median(runs[OURS], "seconds")
+        for name, side in _THROUGHPUT
+        if side in runs
+    }
+    found |= {
+        name: _median(runs[OURS], field) / _median(runs[side], field)
+        for name, side, field in _LOWER_IS_BETTER
+        if side in runs
+    }
+    found["loop_stall_ms"] = _median(runs[OURS], "stall_ms")
+    found["loop_stall_cpu_ms"] = _median(runs[OURS], "stall_cpu_ms")
+    found["gc_ms"] = _median(runs[OURS], "gc_ms")
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def table(runs: Runs, objects: int) -> str:
+    """All runs and their medians, for people."""
+    heading = ("side", "run", "seconds", "objects/s", "cpu s", "api cpu s", "KiB synced", "KiB peak", "KiB churned")
+    rows: list[tuple[str, ...]] = [heading]
+    for side, measured in runs.items():
+        rows += [(side, str(number), *_figures(one, objects)) for number, one in enumerate(measured, 1)]
+        rows.append((side, "median", *_figures(_middle(measured), objects)))
+    return "\n".join(f"{row[0]:<19}{row[1]:>7}" + "".join(f"{cell:>13}" for cell in row[2:]) for row in rows)
+
+
+def _figures(one: Measurement, objects: int) -> tuple[str, ...]:
+    sizes = (one.synced_bytes, one.peak_bytes, one.churned_bytes)
+    return (
+        f"{one.seconds:.2f}",
+        f"{objects / one.seconds:.0f}",
+        f"{one.cpu_s:.2f}",
+        f"{one.api_server_cpu_s:.2f}",
+        *(f"{size / 1024:.2f}" for size in sizes),
+    )
+
+
+def _middle(measured: Sequence[Measurement]) -> Measurement:
+    fields = ("seconds", "cpu_s", "api_server_cpu_s", "synced_bytes", "peak_bytes", "churned_bytes")
+    return Measurement(**{field: _median(measured, field) for field in fields})
+
+
+def _median(measured: Sequence[Measurement], field: str) -> float:
+    return float(median(getattr(one, field) for one in measured))

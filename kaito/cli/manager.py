@@ -1,0 +1,170 @@
+"""kaito manager: the operator, as a process."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from kaito.controllers.operator import ControllerName
+
+log = logging.getLogger(__name__)
+
+
+class Cloud(StrEnum):
+    """Who makes nodes."""
+
+    KWOK = "kwok"
+
+
+class NodeProvisioner(StrEnum):
+    """Which kind of claim is made."""
+
+    MACHINE = "machine"
+    NODECLAIM = "nodeclaim"
+    BYO = "byo"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class ModelRuntime(StrEnum):
+    """What runs models."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+
+
+def manager(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(envvar="KAITO_KUBECONFIG", help="Kubeconfig file. Default: $KUBECONFIG, else in-cluster."),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(envvar="KAITO_CONTEXT", help="Context in the kubeconfig. Default: its current one.")
+    ] = None,
+    controllers: Annotated[
+        str,
+        typer.Option(envvar="KAITO_CONTROLLERS", help="Which controllers run here, comma-separated."),
+    ] = "workspace,machine,gpu-provisioner",
+    cloud: Annotated[
+        Cloud, typer.Option(envvar="KAITO_CLOUD", help="Who makes GPU nodes. kwok: fake nodes, for trying things out.")
+    ] = Cloud.KWOK,
+    node_provisioner: Annotated[
+        NodeProvisioner,
+        typer.Option(
+            envvar="KAITO_NODE_PROVISIONER",
+            help="What a node is asked for with: a machine, a nodeclaim, or not at all (byo: bring your own nodes).",
+        ),
+    ] = NodeProvisioner.MACHINE,
+    runtime: Annotated[
+        ModelRuntime | None,
+        typer.Option(envvar="KAITO_RUNTIME", help="What runs models. Default: what suits model and GPU."),
+    ] = None,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KAITO_CATALOG", help="YAML file with models and instance types, merged over the built-in."
+        ),
+    ] = None,
+    inference_image: Annotated[
+        str | None, typer.Option(envvar="KAITO_INFERENCE_IMAGE", help="Image of the inference server.")
+    ] = None,
+    metrics_bind_address: Annotated[
+        str,
+        typer.Option(envvar="KAITO_METRICS_BIND_ADDRESS", help="Where /metrics is served, [HOST]:PORT; 0 for nowhere."),
+    ] = ":8080",
+    health_probe_bind_address: Annotated[
+        str,
+        typer.Option(
+            envvar="KAITO_HEALTH_PROBE_BIND_ADDRESS",
+            help="Where /healthz and /readyz are served, [HOST]:PORT; 0 for nowhere.",
+        ),
+    ] = ":8081",
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="KAITO_LOG_FORMAT", help="json: one object a line; console: for people.")
+    ] = LogFormat.JSON,
+    log_level: Annotated[str, typer.Option(envvar="KAITO_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the operator: workspace, machine and gpu-provisioner controllers in one process.
+
+    It waits, with backoff, for an API server that is not there yet. SIGTERM and SIGINT stop it in order; a second one
+    at once.
+
+    Try: kaito devcluster up --dir /tmp/dc --kwok, then kaito manager --kubeconfig /tmp/dc/kubeconfig.
+    """
+    from kaito.catalog import Catalog, CatalogError
+    from kaito.client.config import ConfigError, load_config
+    from kaito.controllers.operator import OperatorOptions, add_operator
+    from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
+    from kaito.runtime.logs import configure
+    from kaito.runtime.manager import Manager
+
+    try:
+        configure(log_format.value, log_level)
+        options = OperatorOptions(
+            controllers=parse_controllers(controllers),
+            cloud=cloud.value,
+            node_provisioner=node_provisioner.value,
+            runtime=runtime.value if runtime is not None else None,
+            catalog=Catalog.load(catalog),
+            workload=WorkloadOptions(image=inference_image or DEFAULT_IMAGE),
+        )
+        config = load_config(kubeconfig, context=context)
+    except (ConfigError, CatalogError, ValueError) as error:
+        fail(str(error))
+
+    async def run() -> None:
+        made = Manager("kaito", config, metrics=metrics_bind_address, health=health_probe_bind_address)
+        add_operator(made, options)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
+        await made.run()
+
+    try:
+        asyncio.run(run())
+    except* (OSError, ValueError) as group:
+        fail("; ".join(str(error) for error in group.exceptions))
+
+
+def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
+    """Reads a comma-separated list of controller names.
+
+    Raises:
+        ValueError: a name is unknown, or there is none.
+    """
+    from kaito.controllers.operator import ALL_CONTROLLERS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ALL_CONTROLLERS]
+    if unknown or not names:
+        given = ", ".join(unknown) or "nothing"
+        raise ValueError(f"--controllers: {given}; choose from {', '.join(ALL_CONTROLLERS)}")
+    return tuple(name for name in ALL_CONTROLLERS if name in names)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints an error and ends the program with exit code 1."""
+    typer.echo(f"kaito: {message}", err=True)
+    raise typer.Exit(1)
+
+
+_signals: list[int] = []
+
+
+def _stop_or_exit(stop: Callable[[], None], number: int) -> None:
+    if _signals:
+        os._exit(128 + number)
+    _signals.append(number)
+    stop()

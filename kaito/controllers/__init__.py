@@ -1,0 +1,5 @@
+"""KAITO's controllers: workspace, machine, gpu-provisioner."""
+
+from kaito.controllers.operator import ALL_CONTROLLERS, OperatorOptions, add_operator
+
+__all__ = ["ALL_CONTROLLERS", "OperatorOptions", "add_operator"]

@@ -1,0 +1,1 @@
+"""The cloud's side: the provider protocol, providers, and what no single claim sees."""

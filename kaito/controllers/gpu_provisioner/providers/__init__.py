@@ -1,0 +1,1 @@
+"""Providers: the clouds that can be asked for nodes."""

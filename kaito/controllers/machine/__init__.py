@@ -1,0 +1,1 @@
+"""The whole life of a Machine or NodeClaim: launch, registration, initialization, drain, termination."""

@@ -1,0 +1,80 @@
+"""Progress: the status of a claim in the making, written once at the end of a reconcile, and only if it changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from kaito.client.client import Client
+from kaito.controllers.claims import Claim, ClaimKind
+from kaito.controllers.gpu_provisioner.provider import Instance
+from kaito.kube.conditions import Verdict, same_conditions
+from kaito.kube.core_v1 import Node
+
+
+class Progress:
+    """What a reconcile found out about a claim.
+
+    Args:
+        kind: the claim's wire kind.
+        claim: as it was read.
+        now: the time of what changes.
+    """
+
+    def __init__(self, kind: ClaimKind, claim: Claim, now: datetime) -> None:
+        self._kind = kind
+        self._now = now
+        self.claim = claim
+        created = claim.metadata.creation_timestamp or now
+        self._conditions = kind.conditions.initialize(claim.status.conditions, created, claim.metadata.generation)
+        self._fields: dict[str, Any] = {}
+
+    def unmet(self, step: str, reason: str, message: str, final: bool = False) -> None:
+        """A step is not taken: Unknown while it may still be, False when nothing will come of waiting."""
+        verdict = Verdict("False" if final else "Unknown", reason, message)
+        self._conditions = self._kind.conditions.set(
+            self._conditions, step, verdict, self._now, self.claim.metadata.generation
+        )
+
+    def launched(self, instance: Instance) -> None:
+        """The cloud has the instance."""
+        self._met(self._kind.launched)
+        self._fields["providerID"] = instance.provider_id
+        if instance.capacity:
+            self._fields["capacity"] = dict(instance.capacity)
+
+    def registered(self, node: Node) -> None:
+        """The node has joined."""
+        self._met(self._kind.registered)
+        self._fields["nodeName"] = node.metadata.name
+        self._fields["allocatable"] = dict(node.status.allocatable)
+
+    def initialized(self) -> None:
+        """Pods can use the node."""
+        self._met(self._kind.initialized)
+
+    async def save(self, client: Client) -> None:
+        """Writes the status if it differs from what was read.
+
+        Conditions of these kinds are plain lists, which a merge patch replaces: the patch carries the
+        resourceVersion.
+
+        Raises:
+            Conflict: somebody wrote meanwhile; reconcile again.
+        """
+        before = self.claim.status.to_dict()
+        changed: dict[str, Any] = {name: value for name, value in self._fields.items() if before.get(name) != value}
+        if not same_conditions(self.claim.status.conditions, self._conditions):
+            changed["conditions"] = [condition.to_dict() for condition in self._conditions]
+        if not changed:
+            return
+        await client.status.patch(
+            self._kind.kind,
+            self.claim.key,
+            {"metadata": {"resourceVersion": self.claim.metadata.resource_version}, "status": changed},
+        )
+
+    def _met(self, step: str) -> None:
+        self._conditions = self._kind.conditions.set_true(
+            self._conditions, step, self._now, self.claim.metadata.generation
+        )

@@ -1,0 +1,157 @@
+"""ClaimReconciler: the only writer of a claim's status and finalizer; takes it to a ready node and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from kaito.api import keys
+from kaito.client.client import Client
+from kaito.client.errors import NotFound
+from kaito.controllers.claims import Claim, ClaimKind, instance_type_of
+from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, LaunchSpec, Provider, ProviderError
+from kaito.controllers.machine.node import initialization_fault, mark_initialized, register
+from kaito.controllers.machine.progress import Progress
+from kaito.controllers.machine.termination import Termination
+from kaito.kube.conditions import is_true
+from kaito.kube.core_v1 import Node
+from kaito.kube.object_key import ObjectKey
+from kaito.kube.quantity import Quantity
+from kaito.runtime.owners import ensure_finalizer
+from kaito.runtime.reconciler import Result
+
+log = logging.getLogger(__name__)
+
+POLL_INTERVAL = timedelta(seconds=5)
+GIBIBYTE = Quantity.parse("1Gi")
+
+
+class ClaimReconciler:
+    """Reconciles claims of one wire kind with a provider.
+
+    Args:
+        client: reads (Nodes and claims from a cache) and writes.
+        provider: the cloud.
+        claims: the wire kind.
+        now: wall clock, for condition times.
+    """
+
+    def __init__(self, client: Client, provider: Provider, claims: ClaimKind, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._provider = provider
+        self._claims = claims
+        self._now = now
+        self._termination = Termination(client, provider)
+
+    async def reconcile(self, claim: Claim) -> Result:
+        """Moves a claim on: launch, registration, initialization; or, when it is being deleted, termination."""
+        if claim.metadata.deletion_timestamp is not None:
+            return await self._termination.step(claim, await self._node_of(claim))
+        claim = await ensure_finalizer(self._client, claim, keys.TERMINATION_FINALIZER)
+        progress = Progress(self._claims, claim, self._now())
+        try:
+            return await self._advance(claim, progress)
+        finally:
+            # Also when a step failed: how far it came, and why no further, is what the user looks at.
+            await progress.save(self._client)
+
+    async def _advance(self, claim: Claim, progress: Progress) -> Result:
+        instance = await self._launch(claim, progress)
+        if instance is None:
+            return Result()
+        if instance.state is not InstanceState.RUNNING:
+            return Result(requeue_after=POLL_INTERVAL)
+        node = await self._register(claim, instance, progress)
+        if node is None:
+            return Result()
+        return await self._initialize(node, progress)
+
+    async def _launch(self, claim: Claim, progress: Progress) -> Instance | None:
+        launched = self._claims.launched
+        try:
+            instance = await self._observe_or_create(claim)
+        except ProviderError as error:
+            progress.unmet(launched, error.reason, error.message, final=not error.retryable)
+            if error.retryable:
+                raise
+            log.warning("launch refused", extra={"claim": claim.metadata.name, "error": error.message})
+            return None
+        match instance.state:
+            case InstanceState.RUNNING:
+                progress.launched(instance)
+            case InstanceState.CREATING:
+                progress.unmet(launched, "Creating", instance.message or f"{self._provider.name} is creating it")
+            case InstanceState.FAILED:
+                progress.unmet(launched, "LaunchFailed", instance.message, final=True)
+            case InstanceState.DELETING:
+                progress.unmet(launched, "InstanceGoing", f"{self._provider.name} is deleting its instance", final=True)
+        return instance
+
+    async def _observe_or_create(self, claim: Claim) -> Instance:
+        if is_true(claim.status.conditions, self._claims.launched):
+            instance = await self._provider.observe(claim.metadata.name)
+            if instance is not None:
+                return instance
+        return await self._provider.begin_create(_launch_spec(claim))
+
+    async def _register(self, claim: Claim, instance: Instance, progress: Progress) -> Node | None:
+        nodes = [node for node in await self._nodes(claim) if self._provider.is_node_of(instance, node)]
+        if len(nodes) != 1:
+            names = ", ".join(node.metadata.name for node in nodes)
+            reason, message = (
+                ("MultipleNodesFound", f"several nodes claim {instance.provider_id}: {names}; delete all but one")
+                if nodes
+                else ("NodeNotFound", f"instance {instance.provider_id} runs; its node has not joined the cluster yet")
+            )
+            progress.unmet(self._claims.registered, reason, message, final=bool(nodes))
+            return None
+        if nodes[0].metadata.deletion_timestamp is not None:
+            await self._let_go(claim, nodes[0], progress)
+            return None
+        node = await register(self._client, nodes[0], claim)
+        progress.registered(node)
+        return node
+
+    async def _let_go(self, claim: Claim, node: Node, progress: Progress) -> None:
+        """Somebody deletes the node: the claim goes with it, and is drained and terminated in order."""
+        log.warning("node is being deleted, and its claim with it", extra={"node": node.metadata.name})
+        progress.unmet(
+            self._claims.registered, "NodeDeleted", f"node {node.metadata.name} is being deleted", final=True
+        )
+        await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
+
+    async def _initialize(self, node: Node, progress: Progress) -> Result:
+        fault = initialization_fault(node, progress.claim)
+        if fault is not None:
+            progress.unmet(self._claims.initialized, *fault)
+            return Result()
+        await mark_initialized(self._client, node)
+        progress.initialized()
+        return Result()
+
+    async def _nodes(self, claim: Claim) -> list[Node]:
+        if claim.status.node_name:
+            node = await self._node_of(claim)
+            return [node] if node is not None else []
+        # Providers name what joins after the claim, or label it with the pool's name.
+        named = await self._client.list(Node, labels=f"{keys.AGENT_POOL_LABEL}={claim.metadata.name}")
+        return list(named)
+
+    async def _node_of(self, claim: Claim) -> Node | None:
+        try:
+            return await self._client.get(Node, ObjectKey(claim.status.node_name or claim.metadata.name))
+        except NotFound:
+            return None
+
+
+def _launch_spec(claim: Claim) -> LaunchSpec:
+    storage = claim.spec.resources.requests.get("storage", "0")
+    return LaunchSpec(
+        name=claim.metadata.name,
+        uid=claim.metadata.uid,
+        instance_type=instance_type_of(claim),
+        labels={**claim.metadata.labels, keys.MACHINE_TYPE_LABEL: keys.MACHINE_TYPE_GPU},
+        taints=tuple((taint.key, taint.value or "", taint.effect) for taint in claim.spec.taints),
+        disk_gib=int(Quantity.parse(storage).value / GIBIBYTE.value),
+    )

@@ -1,0 +1,1 @@
+"""Workspace -> claims -> workload and Service -> status."""

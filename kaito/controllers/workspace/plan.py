@@ -1,0 +1,130 @@
+"""Plan: what a Workspace asks for, worked out from the catalogue before anything is made or paid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from kaito.api import keys
+from kaito.api.kaito_v1beta1 import Workspace
+from kaito.catalog import Catalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
+from kaito.sizing import Sizing, SizingError, fits, size
+
+
+class PlanError(Exception):
+    """A Workspace asks for what cannot be had; waiting does not help, changing the field does.
+
+    Attributes:
+        reason: CamelCase, for a condition.
+        field: path of the field at fault.
+        message: what was given, what is allowed, and the choices nearest to it.
+    """
+
+    def __init__(self, reason: str, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.reason = reason
+        self.field = field
+        self.message = f"{field}: {message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be made for a Workspace.
+
+    Attributes:
+        preset: the model.
+        sku: the instance type to make nodes of; None when existing nodes are used.
+        sizing: nodes and GPUs; None when existing nodes are used.
+        runtime: what runs the model.
+        nodes: how many nodes, each with one pod.
+        gpus_per_node: GPUs that each pod asks for.
+        node_labels: labels that the nodes have.
+    """
+
+    preset: ModelPreset
+    sku: GpuSku | None
+    sizing: Sizing | None
+    runtime: Runtime
+    nodes: int
+    gpus_per_node: int
+    node_labels: Mapping[str, str]
+
+    @property
+    def makes_nodes(self) -> bool:
+        """Whether claims are made; otherwise existing nodes are used."""
+        return self.sku is not None
+
+
+class Planner:
+    """Makes plans.
+
+    Args:
+        catalog: models and instance types.
+        runtime: the runtime to prefer; None: the first that works for model and GPU.
+        use_existing_nodes: never ask for nodes (``--node-provisioner byo``).
+    """
+
+    def __init__(self, catalog: Catalog, runtime: Runtime | None = None, *, use_existing_nodes: bool = False) -> None:
+        self._catalog = catalog
+        self._runtime = runtime
+        self._use_existing_nodes = use_existing_nodes
+
+    def plan(self, workspace: Workspace) -> Plan:
+        """Works out what a Workspace needs. Pure.
+
+        Raises:
+            PlanError: it cannot be had.
+        """
+        if workspace.tuning is not None:
+            raise PlanError("TuningNotSupported", "tuning", "fine-tuning is not part of this version; use inference")
+        inference = workspace.inference
+        if inference is None or inference.preset is None:
+            raise PlanError(
+                "TemplateNotSupported",
+                "inference.template",
+                "pod templates are not part of this version; name a preset",
+            )
+        preset = self._preset(inference.preset.name)
+        runtime = self._runtime_of(workspace)
+        labels = _node_labels(workspace)
+        if self._use_existing_nodes or not workspace.resource.instance_type:
+            return Plan(preset, None, None, runtime or preset.runtimes[0], workspace.resource.count, 1, labels)
+        sku = self._sku(workspace.resource.instance_type, preset)
+        try:
+            sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=self._catalog)
+        except SizingError as error:
+            raise PlanError("DoesNotFit", "resource.instanceType", str(error)) from error
+        return Plan(preset, sku, sizing, sizing.runtime, sizing.nodes, sizing.gpus_per_node, labels)
+
+    def _preset(self, name: str) -> ModelPreset:
+        try:
+            return self._catalog.model(name)
+        except UnknownModel as error:
+            raise PlanError("UnknownPreset", "inference.preset.name", str(error)) from error
+
+    def _sku(self, name: str, preset: ModelPreset) -> GpuSku:
+        try:
+            return self._catalog.sku(name, fits=partial(fits, preset))
+        except UnknownSku as error:
+            raise PlanError("UnknownInstanceType", "resource.instanceType", str(error)) from error
+
+    def _runtime_of(self, workspace: Workspace) -> Runtime | None:
+        asked = workspace.metadata.annotations.get(keys.RUNTIME_ANNOTATION)
+        match asked:
+            case None:
+                return self._runtime
+            case "vllm" | "transformers":
+                return asked
+            case _:
+                raise PlanError(
+                    "UnknownRuntime",
+                    f"metadata.annotations[{keys.RUNTIME_ANNOTATION}]",
+                    f"{json.dumps(asked)} is no runtime; choose vllm or transformers",
+                )
+
+
+def _node_labels(workspace: Workspace) -> dict[str, str]:
+    selector = workspace.resource.label_selector
+    return {key: value for key, value in selector.match_labels.items() if key not in keys.RESERVED_LABELS}

@@ -1,0 +1,220 @@
+"""Workload: the Service and the Deployment (one node) or StatefulSet (many) that serve a preset; pure builders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from kaito.api import keys
+from kaito.api.kaito_v1beta1 import Workspace
+from kaito.api.workspace import AdapterSpec
+from kaito.controllers.workspace.plan import Plan
+from kaito.kube.apps_v1 import Deployment, StatefulSet
+from kaito.kube.core_v1 import Service
+
+HTTP_PORT = 5000
+TORCH_PORT = 29500
+"""torch's rendezvous port, on which the pods of one model find each other."""
+PROBE_PERIOD_S = 10
+ADAPTERS_DIR = "/mnt/adapter"
+DEFAULT_IMAGE = "ghcr.io/kaito-project/kaito-python/inference:0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadOptions:
+    """What all workloads have in common.
+
+    Attributes:
+        image: the inference image.
+    """
+
+    image: str = DEFAULT_IMAGE
+
+
+def selector_labels(workspace: Workspace) -> dict[str, str]:
+    """Labels by which the workload and the Service find the pods."""
+    return {keys.WORKSPACE_LABEL: workspace.metadata.name}
+
+
+def service(workspace: Workspace) -> Service:
+    """The Service that answers POST /chat on port 80."""
+    balanced = workspace.metadata.annotations.get(keys.ENABLE_LOAD_BALANCER_ANNOTATION) == "True"
+    return Service.model_validate(
+        {
+            "metadata": _metadata(workspace),
+            "spec": {
+                "type": "LoadBalancer" if balanced else "ClusterIP",
+                "selector": selector_labels(workspace),
+                "ports": [
+                    {"name": "http", "protocol": "TCP", "port": 80, "targetPort": HTTP_PORT},
+                    {"name": "torch", "protocol": "TCP", "port": TORCH_PORT, "targetPort": TORCH_PORT},
+                ],
+            },
+        }
+    )
+
+
+def headless_service(workspace: Workspace) -> Service:
+    """The Service by which the pods of one model on many nodes find each other, before they are ready."""
+    return Service.model_validate(
+        {
+            "metadata": {**_metadata(workspace), "name": f"{workspace.metadata.name}-headless"},
+            "spec": {
+                "clusterIP": "None",
+                "selector": selector_labels(workspace),
+                "ports": [{"name": "torch", "protocol": "TCP", "port": TORCH_PORT, "targetPort": TORCH_PORT}],
+                "publishNotReadyAddresses": True,
+            },
+        }
+    )
+
+
+def workload(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> Deployment | StatefulSet:
+    """The Deployment for a plan of one node, the StatefulSet for one of many."""
+    pod = {
+        "metadata": {"labels": selector_labels(workspace)},
+        "spec": _pod(workspace, plan, options),
+    }
+    spec = {"replicas": plan.nodes, "selector": {"matchLabels": selector_labels(workspace)}, "template": pod}
+    if plan.nodes == 1:
+        # A surge pod would wait for ever: the one node's GPUs are taken by the pod that it is to replace.
+        return Deployment.model_validate(
+            {"metadata": _metadata(workspace), "spec": {**spec, "strategy": {"type": "Recreate"}}}
+        )
+    return StatefulSet.model_validate(
+        {
+            "metadata": _metadata(workspace),
+            "spec": {
+                **spec,
+                "serviceName": f"{workspace.metadata.name}-headless",
+                "podManagementPolicy": "Parallel",
+                # All pods of one model change together, which only their deletion does.
+                "updateStrategy": {"type": "OnDelete"},
+            },
+        }
+    )
+
+
+def _metadata(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "name": workspace.metadata.name,
+        "namespace": workspace.metadata.namespace,
+        "labels": selector_labels(workspace),
+    }
+
+
+def _pod(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> dict[str, Any]:
+    adapters = workspace.inference.adapters if workspace.inference is not None else ()
+    pod: dict[str, Any] = {
+        "containers": [_container(workspace, plan, options, adapters)],
+        "affinity": _affinity(workspace, plan),
+        "tolerations": [
+            {"key": keys.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"},
+            {"key": keys.SKU_TAINT, "operator": "Equal", "value": keys.SKU_TAINT_GPU, "effect": "NoSchedule"},
+        ],
+        "volumes": _volumes(adapters),
+    }
+    images = [adapter for adapter in adapters if adapter.source.image]
+    if images:
+        pod["initContainers"] = [_puller(adapter, options) for adapter in images]
+        secrets = sorted({name for adapter in images for name in adapter.source.image_pull_secrets})
+        if secrets:
+            pod["imagePullSecrets"] = [{"name": name} for name in secrets]
+    return pod
+
+
+def _container(
+    workspace: Workspace, plan: Plan, options: WorkloadOptions, adapters: tuple[AdapterSpec, ...]
+) -> dict[str, Any]:
+    probe = {"httpGet": {"path": "/health", "port": HTTP_PORT}, "periodSeconds": PROBE_PERIOD_S}
+    container: dict[str, Any] = {
+        "name": "inference",
+        "image": options.image,
+        "command": ["python", "-m", "kaito.inference"],
+        "args": [
+            *("--model", plan.preset.huggingface_id),
+            *("--port", str(HTTP_PORT)),
+            *("--runtime", plan.runtime),
+            *(("--adapters", ADAPTERS_DIR) if adapters else ()),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "torch", "containerPort": TORCH_PORT, "protocol": "TCP"},
+        ],
+        "resources": {
+            "requests": {keys.GPU_RESOURCE: str(plan.gpus_per_node)},
+            "limits": {keys.GPU_RESOURCE: str(plan.gpus_per_node)},
+        },
+        # Loading weights takes its time; only after the startup probe's do the others count.
+        "startupProbe": {**probe, "failureThreshold": ceil(plan.preset.readiness_timeout_s / PROBE_PERIOD_S)},
+        "livenessProbe": {**probe, "failureThreshold": 3},
+        "readinessProbe": probe,
+        "volumeMounts": _mounts(adapters),
+    }
+    environment = _environment(workspace, adapters)
+    if environment:
+        container["env"] = environment
+    return container
+
+
+def _environment(workspace: Workspace, adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+    environment: list[dict[str, Any]] = []
+    if adapters:
+        strengths = {adapter.source.name: float(adapter.strength or "1.0") for adapter in adapters}
+        environment.append({"name": "KAITO_ADAPTERS", "value": json.dumps(strengths)})
+    preset = workspace.inference.preset if workspace.inference is not None else None
+    options = preset.preset_options if preset is not None else None
+    if options is not None and options.model_access_secret:
+        secret = {"name": options.model_access_secret, "key": "HF_TOKEN"}
+        environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}})
+    return environment
+
+
+def _affinity(workspace: Workspace, plan: Plan) -> Mapping[str, Any]:
+    wanted = dict(plan.node_labels)
+    if plan.makes_nodes:
+        # Of several Workspaces with one label each keeps to the nodes that were made, and sized, for it.
+        wanted |= {
+            keys.WORKSPACE_LABEL: workspace.metadata.name,
+            keys.WORKSPACE_NAMESPACE_LABEL: workspace.metadata.namespace or "",
+        }
+    terms = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(wanted.items())]
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": terms}]}
+        }
+    }
+
+
+def _volumes(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [{"name": "dshm", "emptyDir": {"medium": "Memory"}}]
+    if any(adapter.source.image for adapter in adapters):
+        volumes.append({"name": "adapters", "emptyDir": {}})
+    for adapter in adapters:
+        if adapter.source.volume_source is not None:
+            volumes.append({"name": f"adapter-{adapter.source.name}"[:63], **adapter.source.volume_source.to_dict()})
+    return volumes
+
+
+def _mounts(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [{"name": "dshm", "mountPath": "/dev/shm"}]
+    for adapter in adapters:
+        path = f"{ADAPTERS_DIR}/{adapter.source.name}"
+        if adapter.source.image:
+            mounts.append({"name": "adapters", "mountPath": path, "subPath": adapter.source.name})
+        else:
+            mounts.append({"name": f"adapter-{adapter.source.name}"[:63], "mountPath": path, "readOnly": True})
+    return mounts
+
+
+def _puller(adapter: AdapterSpec, options: WorkloadOptions) -> dict[str, Any]:
+    path = f"{ADAPTERS_DIR}/{adapter.source.name}"
+    return {
+        "name": f"puller-{adapter.source.name}"[:63],
+        "image": options.image,
+        "command": ["python", "-m", "kaito.inference.pull", adapter.source.image, path],
+        "volumeMounts": [{"name": "adapters", "mountPath": path, "subPath": adapter.source.name}],
+    }

@@ -1,0 +1,26 @@
+"""An API server in memory for tests: real resourceVersions, watches, server-side apply; no sockets, no waiting.
+
+Under `kaito.testing.virtual_clock.run` a whole manager replays on it: the same seed gives the same ``api.log``.
+"""
+
+from kaito.testing.fake_api.failures import Failure
+from kaito.testing.fake_api.faults import CutWatch, Delay, Drop, Fault, Hang, Refuse, throttled, version_expired
+from kaito.testing.fake_api.kinds import Kind
+from kaito.testing.fake_api.request_log import LogEntry, RequestLog
+from kaito.testing.fake_api.server import FakeApi
+
+__all__ = [
+    "CutWatch",
+    "Delay",
+    "Drop",
+    "Failure",
+    "FakeApi",
+    "Fault",
+    "Hang",
+    "Kind",
+    "LogEntry",
+    "Refuse",
+    "RequestLog",
+    "throttled",
+    "version_expired",
+]
