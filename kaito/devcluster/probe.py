@@ -11,7 +11,7 @@ from typing import Final
 
 from kaito.devcluster.errors import RequestError
 
-_TIMEOUT_S: Final = 5.0
+_TIMEOUT_S: Final = 2.0
 _REQUEST_TIMEOUT_S: Final = 30.0
 
 

@@ -125,11 +125,20 @@ def _raise_floor(floors: KindFloors, request: Request, response: Response) -> No
     except msgspec.DecodeError:
         return
     metadata = header.metadata
-    if request.verb == "delete" and (header.kind == "Status" or not metadata.deletion_timestamp):
+    stays = header.kind != "Status" and not _is_last_state(metadata)
+    if request.verb == "delete" and (not stays or not metadata.deletion_timestamp):
         _raise_gone(floors, request, metadata.uid or _status_uid(response.body))
-    elif metadata.name and header.kind != "Status" and request.subresource in ("", "status"):
+    elif not stays and header.kind != "Status":
+        _raise_gone(floors, request, metadata.uid)
+    elif metadata.name and stays and request.subresource in ("", "status"):
         key = store_key(metadata.name, metadata.namespace)
         floors.raise_to(key, Floor(rv=int(metadata.resource_version or 0)))
+
+
+def _is_last_state(metadata: wire.MetadataHeader) -> bool:
+    """Whether the write that returned an object also ended it: its last finalizer went, and nothing else holds it."""
+    held = metadata.finalizers or metadata.deletion_grace_period_seconds
+    return metadata.deletion_timestamp is not None and not held
 
 
 def _raise_gone(floors: KindFloors, request: Request, uid: str) -> None:

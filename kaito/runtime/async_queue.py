@@ -41,9 +41,7 @@ class AsyncQueue(Generic[K]):
         """Makes a key ready. Ignored after `close`."""
         if self._closed:
             return
-        self._queue.add(key, _now(), priority=priority)
-        if self._metrics is not None:
-            self._metrics.added(len(self._queue))
+        self._count_added(self._queue.add(key, _now(), priority=priority))
         self._wake()
 
     def add_after(self, key: K, delay_s: float, *, priority: int = 0) -> None:
@@ -107,6 +105,11 @@ class AsyncQueue(Generic[K]):
         """What is in the queue now."""
         return self._queue.snapshot(_now())
 
+    def _count_added(self, news: int) -> None:
+        # As client-go counts: not those that were in the queue already.
+        if news and self._metrics is not None:
+            self._metrics.added(news, len(self._queue))
+
     def _wake(self) -> None:
         # One waiter per ready key: waking all of them for each key would be quadratic.
         for _ in range(min(len(self._queue), len(self._getters))):
@@ -124,7 +127,7 @@ class AsyncQueue(Generic[K]):
     def _timer_fired(self) -> None:
         self._timer = None
         self._timer_due = float("inf")
-        self._queue.wake(_now())
+        self._count_added(self._queue.wake(_now()))
         self._wake()
         self._set_timer()
 

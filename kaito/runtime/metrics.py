@@ -73,9 +73,9 @@ class QueueMetrics:
         self._queued = metrics.queued.labels(**labels)
         self._worked = metrics.worked.labels(**labels)
 
-    def added(self, depth: int) -> None:
-        """A key was added."""
-        self._adds.inc()
+    def added(self, keys: int, depth: int) -> None:
+        """Keys were added that were not in the queue."""
+        self._adds.inc(keys)
         self._depth.set(depth)
 
     def delayed(self) -> None:

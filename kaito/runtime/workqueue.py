@@ -78,31 +78,41 @@ class WorkQueue(Generic[K]):
         """How many keys workers have now."""
         return len(self._processing)
 
-    def add(self, key: K, now: float, *, priority: int = 0) -> None:
-        """Makes a key ready, or marks it to be so again if it is being processed. A higher priority stays."""
-        self._delayed.pop(key, None)
+    def add(self, key: K, now: float, *, priority: int = 0) -> bool:
+        """Makes a key ready, or marks it to be so again if it is being processed. A higher priority stays.
+
+        Returns:
+            Whether that is news: False for a key that was ready, or marked, already.
+        """
+        _, kept = self._delayed.pop(key, (0.0, priority))
+        priority = max(priority, kept)
         if key in self._processing:
+            news = key not in self._again
             self._again[key] = max(priority, self._again.get(key, priority))
-            return
+            return news
         entry = self._ready.get(key)
+        news = entry is None
         if entry is None:
             entry = self._ready[key] = _Ready(priority, self._next(), now)
         elif priority > entry.priority:
             entry.priority, entry.sequence = priority, self._next()
         else:
-            return
+            return False
         heapq.heappush(self._order, (-entry.priority, entry.sequence, key))
+        return news
 
     def add_after(self, key: K, delay_s: float, now: float, *, priority: int = 0) -> None:
         """Makes a key ready after a delay, unless something makes it so earlier."""
         if delay_s <= 0:
             self.add(key, now, priority=priority)
             return
-        due = now + delay_s
-        if key in self._ready or (key in self._delayed and self._delayed[key][0] <= due):
+        if key in self._ready:
             return
-        self._delayed[key] = (due, priority)
-        heapq.heappush(self._timers, (due, self._next(), key))
+        due = now + delay_s
+        before, kept = self._delayed.get(key, (float("inf"), priority))
+        self._delayed[key] = (min(due, before), max(priority, kept))
+        if due < before:
+            heapq.heappush(self._timers, (due, self._next(), key))
 
     def cancel(self, key: K) -> bool:
         """Withdraws a delayed add; returns whether there was one."""
@@ -152,12 +162,14 @@ class WorkQueue(Generic[K]):
             tuple(WaitingKey(key, now - since) for key, since in processing),
         )
 
-    def wake(self, now: float) -> None:
-        """Makes delayed keys whose time has come ready."""
+    def wake(self, now: float) -> int:
+        """Makes delayed keys whose time has come ready; returns for how many of them that is news."""
+        news = 0
         while (due := self.next_due()) is not None and due <= now:
             _, _, key = heapq.heappop(self._timers)
             _, priority = self._delayed.pop(key)
-            self.add(key, now, priority=priority)
+            news += self.add(key, now, priority=priority)
+        return news
 
     def _stale(self, timer: tuple[float, int, K]) -> bool:
         due, _, key = timer

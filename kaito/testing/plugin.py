@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kaito.client import Client
+    from kaito.client import Client, Config
     from kaito.devcluster.controlplane import ControlPlane
     from kaito.devcluster.programs import ProgramName
 
@@ -101,21 +101,29 @@ def namespace_name(test_name: str) -> str:
     return f"{words[: _NAME_LIMIT - len(suffix) - 1].rstrip('-') or 'test'}-{suffix}"
 
 
+@pytest.fixture(scope="session")
+def _client_config(control_plane: ControlPlane) -> Config:
+    """Read once: the library behind it takes 0.6 s to import, and a file does not change within a session."""
+    from kaito.client import load_config
+
+    return load_config(kubeconfig=control_plane.kubeconfig)
+
+
 # The one fixture that needs an event loop; a pytest run without pytest-asyncio must still start.
 if importlib.util.find_spec("pytest_asyncio") is not None:
     import pytest_asyncio
 
     @pytest_asyncio.fixture
-    async def client(control_plane: ControlPlane) -> AsyncIterator[Client]:
+    async def client(_client_config: Config) -> AsyncIterator[Client]:
         """The administrator's client, open for one test.
 
         It is made per test, and its loop scope is left to your configuration, because its connections belong to
         the loop that makes them: with `asyncio_default_fixture_loop_scope` equal to `asyncio_default_test_loop_scope`,
         whichever the two are, that is the loop of the test.
         """
-        from kaito.client import Client, load_config
+        from kaito.client import Client
 
-        async with Client.from_config(load_config(kubeconfig=control_plane.kubeconfig), name="tests") as opened:
+        async with Client.from_config(_client_config, name="tests") as opened:
             yield opened
 
 

@@ -86,7 +86,11 @@ async def test_a_job_runs_and_completes(control_plane: ControlPlane, namespace: 
 
 async def test_a_namespace_with_running_pods_finishes_deleting(control_plane: ControlPlane, namespace: str) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}}
-    await create(control_plane, node("doomed", gpus=1), {**pod, "spec": pod_template("doomed")["spec"]})
+    await create(
+        control_plane,
+        node("doomed", gpus=1),
+        {**pod, "spec": pod_template("doomed", terminationGracePeriodSeconds=0)["spec"]},
+    )
     phase = ("pod", "pod", "-n", namespace, "-o", "jsonpath={.status.phase}")
     await eventually(lambda: _equals(control_plane, "Running", *phase))
     await control_plane.kubectl("delete", "namespace", namespace, "--wait=false")

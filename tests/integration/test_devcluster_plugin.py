@@ -10,6 +10,8 @@ import pytest
 
 PROJECT = """
 import pytest
+from kaito.kube.core_v1 import Namespace
+from kaito.kube.object_key import ObjectKey
 from kaito.testing import eventually
 
 names = set()
@@ -21,6 +23,7 @@ async def test_with_client_and_namespace(control_plane, client, namespace, numbe
     assert len(names) == number
     assert namespace.startswith("test-with-client-and-namespace-")
     listed = await eventually(lambda: control_plane.kubectl("get", "namespace", namespace, "-o", "name"))
+    assert (await client.get(Namespace, ObjectKey(namespace))).metadata.name == namespace
     assert listed == f"namespace/{namespace}\\n"
 
 def test_without_a_loop(control_plane, namespace):

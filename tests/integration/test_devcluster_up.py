@@ -37,6 +37,10 @@ def alive(pid: int) -> bool:
     return True
 
 
+def exists(folder: str) -> bool:
+    return Path(folder).exists()
+
+
 @contextmanager
 def running(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """A process and what it prints; killed if a test fails to end it."""
@@ -93,11 +97,11 @@ async def test_nothing_outlives_a_program_that_is_killed_with_a_control_plane(nu
     with running([sys.executable, "-c", EMBEDDED]) as (process, output):
         said = json.loads(output.readline())
         assert len(said["pids"]) == 3
-        assert os.path.isdir(said["directory"])
+        assert exists(said["directory"])
         process.send_signal(number)
         assert process.wait() != 0
     await eventually(lambda: not any(map(alive, said["pids"].values())), message="all processes have ended")
-    assert not os.path.exists(said["directory"])
+    assert not exists(said["directory"])
 
 
 async def test_a_killed_one_leaves_a_folder_that_can_be_used_again(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Progress:
         created = claim.metadata.creation_timestamp or now
         self._conditions = kind.conditions.initialize(claim.status.conditions, created, claim.metadata.generation)
         self._fields: dict[str, Any] = {}
+        self._labels: dict[str, str] = {}
 
     def unmet(self, step: str, reason: str, message: str, final: bool = False) -> None:
         """A step is not taken: Unknown while it may still be, False when nothing will come of waiting."""
@@ -42,6 +43,10 @@ class Progress:
         self._fields["providerID"] = instance.provider_id
         if instance.capacity:
             self._fields["capacity"] = dict(instance.capacity)
+        # What the user asked for stays; the cloud says the rest.
+        self._labels = {
+            name: value for name, value in instance.labels.items() if name not in self.claim.metadata.labels
+        }
 
     def registered(self, node: Node) -> None:
         """The node has joined."""
@@ -54,7 +59,7 @@ class Progress:
         self._met(self._kind.initialized)
 
     async def save(self, client: Client) -> None:
-        """Writes the status if it differs from what was read.
+        """Writes the cloud's labels and the status if they differ from what was read.
 
         Conditions of these kinds are plain lists, which a merge patch replaces: the patch carries the
         resourceVersion.
@@ -66,15 +71,18 @@ class Progress:
         changed: dict[str, Any] = {name: value for name, value in self._fields.items() if before.get(name) != value}
         if not same_conditions(self.claim.status.conditions, self._conditions):
             changed["conditions"] = [condition.to_dict() for condition in self._conditions]
-        if not changed:
-            return
-        await client.status.patch(
-            self._kind.kind,
-            self.claim.key,
-            {"metadata": {"resourceVersion": self.claim.metadata.resource_version}, "status": changed},
-        )
+        claim = self.claim
+        if self._labels:
+            claim = await client.patch(self._kind.kind, claim.key, _at(claim, {"labels": self._labels}))
+        if changed:
+            await client.status.patch(self._kind.kind, claim.key, {**_at(claim), "status": changed})
 
     def _met(self, step: str) -> None:
         self._conditions = self._kind.conditions.set_true(
             self._conditions, step, self._now, self.claim.metadata.generation
         )
+
+
+def _at(claim: Claim, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A merge patch that holds only for the claim as it was read."""
+    return {"metadata": {"resourceVersion": claim.metadata.resource_version, **(metadata or {})}}

@@ -107,6 +107,8 @@ def track_update(kind: Kind, live: Json, new: Json, manager: Manager, now: str) 
         manager: who writes.
         now: the time, as the API writes it.
     """
+    if live and not _managed(live):
+        return new  # Objects whose fields have no owner stay so until the first apply.
     ownership = Ownership(_managed(live))
     added_or_changed, removed = _compare(kind, live, new, manager)
     for other in ownership.others(manager):
@@ -130,6 +132,9 @@ def apply(kind: Kind, live: Json, config: Json, manager: Manager, now: str, *, f
         Failure: 409 with causes ``FieldManagerConflict``: others own fields that would change.
     """
     ownership = Ownership(_managed(live))
+    if live and not _managed(live):
+        unowned = frozenset(path for path in leaves(live, kind.shape) if _is_owned(kind, path, ""))
+        ownership.give(Manager("before-first-apply", "Update", "", manager.api_version), unowned, now)
     last = ownership.of(manager)
     wanted = frozenset(leaves(config, kind.shape))
     others = frozenset(path for other in ownership.others(manager) for path in other.fields)

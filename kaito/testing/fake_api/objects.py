@@ -76,7 +76,7 @@ def succeed(kind: Kind, live: Json, new: Json, subresource: str = "") -> Json:
     """Returns what an update makes of an object: the part that it may write, and what the server keeps.
 
     Raises:
-        Failure: 422, the uid or an immutable field changed, or a finalizer was added to an object that is being deleted.
+        Failure: 422, the uid or an immutable field changed, or a finalizer was added to an object on its way out.
     """
     metadata = new["metadata"]
     name = live["metadata"]["name"]

@@ -74,12 +74,17 @@ def _merge_list(live: list[Any], patch: list[Any], shape: Shape, names: Names) -
         return live + [item for item in patch if item not in live]
     key = _STRATEGIC_KEYS.get(keys, keys[0])
     items = {item.get(key): item for item in live}
+    added = {}
     for item in patch:
+        name = item.get(key)
         if item.get("$patch") == "delete":
-            items.pop(item.get(key), None)
+            items.pop(name, None)
+        elif name in items:
+            items[name] = strategic_merge_patch(items[name], item, shape, (*names, "*"))
         else:
-            items[item.get(key)] = strategic_merge_patch(items.get(item.get(key)), item, shape, (*names, "*"))
-    return list(items.values())
+            added[name] = strategic_merge_patch({}, item, shape, (*names, "*"))
+    # A real server puts new items first, unless the patch says otherwise.
+    return [*added.values(), *items.values()]
 
 
 def _operate(document: Any, operation: Any) -> Any:

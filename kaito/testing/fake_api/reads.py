@@ -70,7 +70,8 @@ def list_objects(store: Store, route: Route) -> Json:
     rest = [(key, obj) for key, obj in chosen if token is None or key.path >= token.start]
     limit = _limit(route)
     page, left = (rest[:limit], rest[limit:]) if limit else (rest, [])
-    metadata: Json = {"resourceVersion": str(version)}
+    # Untyped lists write the token even when there is none.
+    metadata: Json = {"resourceVersion": str(version)} | ({"continue": ""} if route.kind.custom else {})
     if left:
         metadata["continue"] = Token(_resume_version(token, version), left[0][0].path).encode()
         if not selector:
@@ -106,7 +107,7 @@ def parse_version(text: str, store: Store) -> int | None:
     if not text:
         return None
     if not text.isdigit():
-        raise bad_request(f'Invalid value: "{text}": resourceVersion must be a decimal number')
+        raise bad_request(f'invalid resource version: "{text}" is no decimal number')
     store.check_version(int(text))
     return int(text)
 
@@ -167,15 +168,16 @@ def _check_list_options(route: Route) -> None:
     match, version = route.query.get("resourceVersionMatch", ""), route.query.get("resourceVersion", "")
     if not match:
         return
-    field = "resourceVersionMatch"
+    reason = "FieldValueForbidden"
     if not version:
         why = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
     elif match not in _MATCHES:
-        why = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
+        reason = "FieldValueNotSupported"
+        why = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""'
     elif match == "Exact" and version == "0":
         why = 'Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
     elif route.query.get("continue"):
         why = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
     else:
         return
-    raise invalid_options("ListOptions", Cause(field, "FieldValueForbidden", why))
+    raise invalid_options("ListOptions", Cause("resourceVersionMatch", reason, why))

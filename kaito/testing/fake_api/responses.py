@@ -7,10 +7,12 @@ import msgspec
 from kaito.client.transport import Response
 from kaito.testing.fake_api.failures import Failure, Json
 
+JSON_TYPE = {"content-type": "application/json"}
+
 
 def json_response(code: int, body: Json) -> Response:
     """An answer with an object in it."""
-    return Response(code, {"content-type": "application/json"}, msgspec.json.encode(body))
+    return Response(code, JSON_TYPE, msgspec.json.encode(body))
 
 
 def refusal(failure: Failure) -> Response:

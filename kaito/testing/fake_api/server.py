@@ -188,6 +188,8 @@ class FakeApi:
                 return self._deleter.delete(asked, request)
             case "deletecollection":
                 return self._deleter.delete_collection(asked, request)
+            case "watch":
+                raise TypeError("a watch is no request with one answer: use open_watch, or the transport's stream")
             case _:
                 raise method_not_allowed()
 

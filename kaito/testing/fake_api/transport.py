@@ -12,7 +12,7 @@ from kaito.client.errors import TransportError
 from kaito.client.transport import Request, Response, ResponseStream
 from kaito.testing.fake_api.failures import expired
 from kaito.testing.fake_api.faults import Action, CutWatch, Delay, Drop, Hang, Refuse
-from kaito.testing.fake_api.responses import refusal
+from kaito.testing.fake_api.responses import JSON_TYPE, refusal
 from kaito.testing.fake_api.routes import place_of, verb_of
 from kaito.testing.fake_api.watches import Watch
 
@@ -76,10 +76,24 @@ class FakeTransport:
 
     async def _exchange(self, request: Request, actions: list[Action]) -> Response:
         refused = await self._travel(request, actions)
-        response = refused or self._api.handle(request)
+        response = refused or await self._read_all(request)
         _drop(request, actions, handled=True)
         await asyncio.sleep(self._api.latency_s())
         return response
+
+    async def _read_all(self, request: Request) -> Response:
+        if verb_of(request) != "watch":
+            return self._api.handle(request)
+        watch = self._api.open_watch(request)
+        if isinstance(watch, Response):
+            return watch
+        lines: list[bytes] = []
+        try:
+            while batch := await watch.take():
+                lines += batch
+        finally:
+            watch.close()
+        return Response(200, JSON_TYPE, b"".join(lines))
 
     async def _open(self, request: Request, actions: list[Action]) -> _FakeStream:
         refused = await self._travel(request, actions)
@@ -114,9 +128,7 @@ class _FakeStream:
         self._cut = cut
         self.closed = False
         self.status = opened.status if isinstance(opened, Response) else 200
-        self.headers: Mapping[str, str] = (
-            opened.headers if isinstance(opened, Response) else {"content-type": "application/json"}
-        )
+        self.headers: Mapping[str, str] = opened.headers if isinstance(opened, Response) else JSON_TYPE
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if isinstance(self._opened, Response):

@@ -134,8 +134,7 @@ class Watch:
         if is_now:
             self._send("MODIFIED" if was else "ADDED", wire_form(self._route.kind, event.object))
         elif was:
-            # An object that was selected and no longer is arrives as a deletion, in its new state.
-            self._send("DELETED", wire_form(self._route.kind, event.object))
+            self._send("DELETED", wire_form(self._route.kind, _last_seen(event)))
 
     def _watches(self, key: Key) -> bool:
         route = self._route
@@ -144,6 +143,14 @@ class Watch:
     def _send(self, kind: str, obj: Json) -> None:
         self._lines.append(msgspec.json.encode({"type": kind, "object": obj}) + b"\n")
         self._news.set()
+
+
+def _last_seen(event: Event) -> Json:
+    """What a deletion carries: to a selection that an object left, its last selected state, with the new version."""
+    if event.type == "DELETED" or event.previous is None:
+        return event.object
+    metadata = {**event.previous["metadata"], "resourceVersion": str(event.version)}
+    return {**event.previous, "metadata": metadata}
 
 
 def _check_options(route: Route, watch_list: bool) -> None:

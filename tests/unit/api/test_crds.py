@@ -49,7 +49,7 @@ def test_output_writes_one_file_for_each_definition(tmp_path: Path, output_forma
     folder = tmp_path / "not" / "there"
     printed = run("--output", str(folder), "--format", output_format)
     files = sorted(folder.iterdir())
-    assert printed.split() == [str(path) for path in files]
+    assert sorted(printed.split()) == [str(path) for path in files]
     definitions = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     assert sorted(definitions, key=lambda each: str(each["metadata"]["name"])) == all_crds()
 
