@@ -200,7 +200,6 @@ Adapters = Annotated[
     Rule(
         "self.all(a, !has(a.source.name) || self.exists_one(b, has(b.source.name) && b.source.name == a.source.name))",
         "two adapters have one source.name: give each its own",
-        reason="FieldValueDuplicate",
     ),
 ]
 

@@ -86,7 +86,7 @@ class Index:
 
     def put(self, key: str, entry: Entry) -> None:
         """Files an entry, after taking its key out from where it was."""
-        values = tuple(self._function(entry))
+        values = tuple(dict.fromkeys(self._function(entry)))
         if values == self._values.get(key):
             return
         self.drop(key)
@@ -168,23 +168,10 @@ class Store:
         Raises:
             msgspec.DecodeError: it is no object with metadata.
         """
-        fields = _split(raw)
-        metadata_raw = fields["metadata"]
-        metadata = _decode_metadata(metadata_raw)
-        parts = _split(metadata_raw)
-        if parts.pop("managedFields", None) is None:
-            own = bytes(raw)
-        else:
-            fields["metadata"] = msgspec.Raw(_encode(parts))
-            own = _encode(fields)
-        labels: Labels = tuple(sorted(metadata.labels.items())) if metadata.labels else ()
-        return store_key(metadata.name, metadata.namespace), Entry(
-            metadata.uid,
-            int(metadata.resource_version or 0),
-            own,
-            self._intern(labels),
-            self._intern(_controller_of(metadata.owner_references)),
-        )
+        try:
+            return self._entry(raw)
+        except (KeyError, ValueError) as error:
+            raise msgspec.DecodeError(f"no Kubernetes object ({error!r}): {bytes(raw)[:100]!r}") from error
 
     def put(self, raw: bytes | msgspec.Raw) -> tuple[Change, ...]:
         """Takes an ADDED or MODIFIED object in.
@@ -216,6 +203,25 @@ class Store:
     def replacement(self) -> Replacement:
         """Begins a relist: collect aside, then swap."""
         return Replacement(self)
+
+    def _entry(self, raw: bytes | msgspec.Raw) -> tuple[str, Entry]:
+        fields = _split(raw)
+        metadata_raw = fields["metadata"]
+        metadata = _decode_metadata(metadata_raw)
+        parts = _split(metadata_raw)
+        if parts.pop("managedFields", None) is None:
+            own = bytes(raw)
+        else:
+            fields["metadata"] = msgspec.Raw(_encode(parts))
+            own = _encode(fields)
+        labels: Labels = tuple(sorted(metadata.labels.items())) if metadata.labels else ()
+        return store_key(metadata.name, metadata.namespace), Entry(
+            metadata.uid,
+            int(metadata.resource_version or 0),
+            own,
+            self._intern(labels),
+            self._intern(_controller_of(metadata.owner_references)),
+        )
 
     def _swap(self, entries: dict[str, Entry], resource_version: int) -> Iterator[Change]:
         """Puts new contents in place in one step; returns what changed, deletions first."""

@@ -42,7 +42,7 @@ class Rule(SchemaMarker):
         message: what the user reads when it is not: what is wrong and what to write instead.
         message_expression: a CEL expression for a message that contains the value; ``message`` is its fallback.
         field_path: the field below that is to blame, such as ``.source.name``; default: the annotated one.
-        reason: the machine-readable cause.
+        reason: the machine-readable cause; with FieldValueDuplicate the API server leaves the message out.
         optional_old_self: makes ``oldSelf`` an optional that is empty on create, so that a rule may hold new objects
             only: ``oldSelf.hasValue() || …`` (Kubernetes 1.30).
     """

@@ -48,15 +48,18 @@ class AsyncQueue(Generic[K]):
         """Makes a key ready after a delay. Ignored after `close`."""
         if self._closed:
             return
-        self._queue.add_after(key, delay_s, _now(), priority=priority)
         if self._metrics is not None:
             self._metrics.delayed()
-        self._wake()
+        if delay_s <= 0:
+            self.add(key, priority=priority)
+            return
+        self._queue.add_after(key, delay_s, _now(), priority=priority)
         self._set_timer()
 
     async def get(self) -> Item[K] | None:
         """Waits for a key; None once the queue is closed. Cancellation leaves the queue as it was."""
         while not self._closed:
+            self._count_added(self._queue.wake(_now()))
             item = self._queue.pop(_now())
             if item is not None:
                 if self._metrics is not None:

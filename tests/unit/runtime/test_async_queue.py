@@ -1,0 +1,323 @@
+"""AsyncQueue: no key is lost and no worker sleeps beside a ready key, whatever is cancelled when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.metrics import QueueMetrics, RuntimeMetrics
+from kaito.runtime.workqueue import LOW_PRIORITY
+from kaito.testing import virtual_clock
+
+
+async def a_turn() -> None:
+    """Lets everything run that is ready."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def getter(queue: AsyncQueue[str], got: list[str]) -> asyncio.Task[None]:
+    async def get() -> None:
+        item = await queue.get()
+        got.append("closed" if item is None else item.key)
+
+    return asyncio.create_task(get())
+
+
+def test_a_waiting_worker_gets_the_key_that_is_added() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        task = getter(queue, got)
+        await a_turn()
+        queue.add("a")
+        await task
+        assert got == ["a"]
+        assert queue.processing == 1
+
+    virtual_clock.run(main())
+
+
+def test_each_of_many_waiting_workers_gets_one_of_many_keys() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        tasks = [getter(queue, got) for _ in range(20)]
+        await a_turn()
+        for number in range(20):
+            queue.add(f"{number:02}")
+        await asyncio.gather(*tasks)
+        assert got == [f"{number:02}" for number in range(20)]
+
+    virtual_clock.run(main())
+
+
+def test_one_key_wakes_one_worker_and_leaves_the_others_asleep() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        tasks = [getter(queue, got) for _ in range(3)]
+        await a_turn()
+        queue.add("a")
+        await a_turn()
+        assert got == ["a"]
+        assert sum(task.done() for task in tasks) == 1
+        queue.close()
+        await asyncio.gather(*tasks)
+        assert got == ["a", "closed", "closed"]
+
+    virtual_clock.run(main())
+
+
+def test_a_worker_cancelled_right_after_it_was_woken_passes_the_key_on() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        first, second = getter(queue, got), getter(queue, got)
+        await a_turn()
+        queue.add("a")
+        first.cancel()
+        await asyncio.wait([second], timeout=1.0)
+        assert got == ["a"]
+        assert first.cancelled()
+
+    virtual_clock.run(main())
+
+
+def test_all_but_one_worker_cancelled_right_after_being_woken_lose_no_key() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        tasks = [getter(queue, got) for _ in range(4)]
+        await a_turn()
+        for key in "abc":
+            queue.add(key)
+        for task in tasks[:3]:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1.0)
+        assert got == ["a"]
+        assert [item.key for _ in range(2) if (item := await queue.get())] == ["b", "c"]
+
+    virtual_clock.run(main())
+
+
+def test_a_key_taken_by_a_newcomer_leaves_the_woken_worker_waiting_for_the_next() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        waiting = getter(queue, got)
+        await a_turn()
+        queue.add("a")
+        item = await queue.get()  # does not yield: it overtakes the one that was woken
+        assert item is not None
+        assert item.key == "a"
+        await a_turn()
+        assert not waiting.done()
+        queue.add("b")
+        await waiting
+        assert got == ["b"]
+
+    virtual_clock.run(main())
+
+
+def test_a_delayed_key_comes_at_its_time_and_wakes_a_worker() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add_after("a", 30.0)
+        item = await queue.get()
+        assert item is not None
+        assert asyncio.get_running_loop().time() == 30.0
+
+    virtual_clock.run(main())
+
+
+def test_an_earlier_delayed_key_moves_the_timer_forward_and_the_later_one_still_comes() -> None:
+    async def main() -> list[tuple[float, str]]:
+        queue: AsyncQueue[str] = AsyncQueue()
+        times: list[tuple[float, str]] = []
+
+        async def work() -> None:
+            while (item := await queue.get()) is not None:
+                times.append((asyncio.get_running_loop().time(), item.key))
+                queue.done(item.key)
+
+        worker = asyncio.create_task(work())
+        await a_turn()
+        for key, delay_s in (("late", 20.0), ("early", 5.0), ("between", 10.0)):
+            queue.add_after(key, delay_s)
+        await asyncio.sleep(60.0)
+        queue.close()
+        await worker
+        return times
+
+    assert virtual_clock.run(main()) == [(5.0, "early"), (10.0, "between"), (20.0, "late")]
+
+
+def test_a_timer_outlives_the_worker_that_set_it() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        first = getter(queue, got)
+        await a_turn()
+        queue.add_after("a", 5.0)
+        first.cancel()
+        second = getter(queue, got)
+        await asyncio.wait([first, second], timeout=10.0)
+        assert got == ["a"]
+
+    virtual_clock.run(main())
+
+
+def test_a_delay_of_zero_or_less_is_none() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add_after("a", 0.0)
+        queue.add_after("b", -1.0)
+        assert len(queue) == 2
+
+    virtual_clock.run(main())
+
+
+def test_closing_wakes_every_worker_and_ignores_what_comes_later() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        queue.add_after("never", 5.0)
+        tasks = [getter(queue, got) for _ in range(3)]
+        await a_turn()
+        queue.close()
+        queue.close()
+        queue.add("late")
+        queue.add_after("later", 1.0)
+        await asyncio.gather(*tasks)
+        assert got == ["closed"] * 3
+        assert await queue.get() is None
+        await asyncio.sleep(10.0)
+        assert len(queue) == 0
+
+    virtual_clock.run(main())
+
+
+def test_a_closed_queue_hands_out_nothing_even_when_keys_are_ready() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("a")
+        queue.close()
+        assert await queue.get() is None
+
+    virtual_clock.run(main())
+
+
+def test_waiting_for_idle_ends_when_the_last_key_comes_back() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        await asyncio.wait_for(queue.wait_idle(), 1.0)
+        for key in "ab":
+            queue.add(key)
+            await queue.get()
+        waiters = [asyncio.create_task(queue.wait_idle()) for _ in range(3)]
+        await a_turn()
+        waiters[0].cancel()
+        queue.done("a")
+        await a_turn()
+        assert not waiters[1].done()
+        queue.close()
+        queue.done("b")
+        await asyncio.wait(waiters, timeout=1.0)
+        assert [waiter.cancelled() for waiter in waiters] == [True, False, False]
+
+    virtual_clock.run(main())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_workers_cancelled_at_random_moments_neither_lose_nor_share_a_key(seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def main() -> None:
+        queue: AsyncQueue[int] = AsyncQueue()
+        active: set[int] = set()
+        done: dict[int, int] = {}
+
+        async def work() -> None:
+            while (item := await queue.get()) is not None:
+                assert item.key not in active
+                active.add(item.key)
+                try:
+                    await asyncio.sleep(rng.choice([0, 0, 0.1, 1.0]))
+                    done[item.key] = done.get(item.key, 0) + 1
+                finally:
+                    active.discard(item.key)
+                    queue.add(item.key) if item.key not in done else None
+                    queue.done(item.key)
+
+        workers = [asyncio.create_task(work()) for _ in range(6)]
+        added: set[int] = set()
+        for _ in range(300):
+            key = rng.randrange(40)
+            added.add(key)
+            add: list[Callable[[], None]] = [
+                lambda key=key: queue.add(key, priority=rng.choice([0, LOW_PRIORITY])),  # type: ignore[misc]
+                lambda key=key: queue.add_after(key, rng.random()),  # type: ignore[misc]
+            ]
+            rng.choice(add)()
+            if rng.random() < 0.2:
+                victim = rng.randrange(len(workers))
+                workers[victim].cancel()
+                workers[victim] = asyncio.create_task(work())
+            await asyncio.sleep(rng.choice([0, 0, 0.01, 0.3]))
+        await asyncio.sleep(100.0)
+        assert set(done) == added
+        assert len(queue) == 0
+        queue.close()
+        await asyncio.gather(*workers)
+
+    virtual_clock.run(main(), seed=seed)
+
+
+def test_metrics_count_as_client_go_counts() -> None:
+    registry = CollectorRegistry()
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"name": "q", "controller": "q", **labels})
+
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue(QueueMetrics(RuntimeMetrics(registry), "q"))
+        assert value("workqueue_adds_total") == 0
+        queue.add("a")
+        queue.add("a")
+        assert value("workqueue_adds_total") == 1
+        assert value("workqueue_depth", priority="") == 1
+        queue.add_after("b", 5.0)
+        assert value("workqueue_retries_total") == 1
+        assert value("workqueue_adds_total") == 1
+        await asyncio.sleep(6.0)
+        assert value("workqueue_adds_total") == 2
+        assert value("workqueue_depth", priority="") == 2
+        await queue.get()
+        queue.done("a")
+        assert value("workqueue_depth", priority="") == 1
+        assert value("workqueue_queue_duration_seconds_count") == 1
+        assert value("workqueue_work_duration_seconds_count") == 1
+
+    virtual_clock.run(main())
+
+
+def test_the_snapshot_shows_what_is_where() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("working")
+        await queue.get()
+        queue.add("ready")
+        queue.add_after("delayed", 5.0)
+        await asyncio.sleep(1.0)
+        snapshot = queue.snapshot()
+        assert [tuple(key) for key in snapshot.processing] == [("working", 1.0)]
+        assert [tuple(key) for key in snapshot.ready] == [("ready", 1.0)]
+        assert [tuple(key) for key in snapshot.delayed] == [("delayed", 4.0)]
+
+    virtual_clock.run(main())
