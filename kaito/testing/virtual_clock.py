@@ -15,7 +15,9 @@ still tell them apart, and what is done about it:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
+import heapq
 import itertools
 import random
 import signal
@@ -125,6 +127,20 @@ class VirtualClockLoop(asyncio.BaseEventLoop):
             )
         return []
 
+    def call_at(  # type: ignore[override]  # TypeVarTuple of the base class
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Sets a timer; those of one moment run in the order in which they were set (a real loop promises none)."""
+        timer = _NumberedTimer(when, callback, args, self, context)
+        timer.number = self.next_number()
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
     def create_future(self) -> asyncio.Future[Any]:
         """Makes a future whose place in a set follows from when it was made."""
         return _NumberedFuture(loop=self)
@@ -179,6 +195,15 @@ class VirtualClockLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Wakes a waiting loop; this one never waits."""
+
+
+class _NumberedTimer(asyncio.TimerHandle):
+    number = 0
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, _NumberedTimer):
+            return NotImplemented
+        return (self.when(), self.number) < (other.when(), other.number)
 
 
 class _NumberedFuture(asyncio.Future[T]):

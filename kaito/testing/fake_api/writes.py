@@ -66,7 +66,7 @@ class Writer:
         """
         body = _document(request)
         _check_type(route, body)
-        if body.get("metadata", {}).get("resourceVersion"):
+        if body["metadata"].get("resourceVersion"):
             # A real server forgets to give this one a reason, and calls it its own fault.
             raise Failure(500, "", "resourceVersion should not be set on objects to be created")
         obj = self._placed(route, tidied(body))
@@ -189,6 +189,8 @@ def _document(request: Request) -> Json:
     body = _parsed(request)
     if not isinstance(body, dict):
         raise bad_request("the body of the request must be an object")
+    if not isinstance(body.setdefault("metadata", {}), dict):
+        raise bad_request("metadata must be an object")
     return body
 
 

@@ -68,7 +68,7 @@ def test_deadlock_names_the_tasks_and_where_they_wait() -> None:
     async def main() -> None:
         await asyncio.create_task(wait_for_godot(), name="vladimir")
 
-    with pytest.raises(Deadlock, match=r"vladimir in Event\.wait"):
+    with pytest.raises(Deadlock, match="vladimir in .*wait_for_godot"):
         run(main())
 
 
