@@ -61,7 +61,7 @@ def manager(
         Cloud | None,
         typer.Option(
             envvar="KAITO_CLOUD",
-            help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake nodes, for trying things out.",
+            help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake ones, for trying things out.",
         ),
     ] = None,
     node_provisioner: Annotated[
@@ -118,7 +118,7 @@ def manager(
         configure(log_format.value, log_level)
         options = OperatorOptions(
             controllers=parse_controllers(controllers),
-            **_cloud(cloud, node_provisioner),
+            cloud=_cloud(cloud, node_provisioner),
             node_provisioner=node_provisioner.value,
             runtime=runtime.value if runtime is not None else None,
             catalog=Catalog.load(catalog),
@@ -158,11 +158,11 @@ def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
     return tuple(name for name in ALL_CONTROLLERS if name in names)
 
 
-def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "dict[str, CloudName]":
+def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "CloudName":
     if cloud is None and node_provisioner is not NodeProvisioner.BYO:
         # No default: fake nodes in a real cluster would look like a working one.
         raise ValueError(f"--cloud is needed to make nodes; choose from {', '.join(Cloud)} (or --node-provisioner byo)")
-    return {} if cloud is None else {"cloud": cloud.value}
+    return "kwok" if cloud is None else cloud.value
 
 
 def fail(message: str) -> NoReturn:
