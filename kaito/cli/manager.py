@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from kaito.controllers.operator import CloudName, ControllerName
+    from kaito.client.config import Config
+    from kaito.controllers.operator import CloudName, ControllerName, OperatorOptions
 
 log = logging.getLogger(__name__)
 
@@ -45,60 +46,72 @@ class ModelRuntime(StrEnum):
     VLLM = "vllm"
 
 
+KubeconfigOption = Annotated[
+    Path | None,
+    typer.Option(envvar="KAITO_KUBECONFIG", help="Kubeconfig file. Default: $KUBECONFIG, else in-cluster."),
+]
+ContextOption = Annotated[
+    str | None, typer.Option(envvar="KAITO_CONTEXT", help="Context in the kubeconfig. Default: its current one.")
+]
+ControllersOption = Annotated[
+    str,
+    typer.Option(envvar="KAITO_CONTROLLERS", help="Which controllers run here, comma-separated."),
+]
+CloudOption = Annotated[
+    Cloud | None,
+    typer.Option(
+        envvar="KAITO_CLOUD",
+        help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake ones, for trying things out.",
+    ),
+]
+NodeProvisionerOption = Annotated[
+    NodeProvisioner,
+    typer.Option(
+        envvar="KAITO_NODE_PROVISIONER",
+        help="What a node is asked for with: a machine, a nodeclaim, or not at all (byo: bring your own nodes).",
+    ),
+]
+RuntimeOption = Annotated[
+    ModelRuntime | None,
+    typer.Option(envvar="KAITO_RUNTIME", help="What runs models. Default: what suits model and GPU."),
+]
+CatalogOption = Annotated[
+    Path | None,
+    typer.Option(envvar="KAITO_CATALOG", help="YAML file with models and instance types, merged over the built-in."),
+]
+InferenceImageOption = Annotated[
+    str | None, typer.Option(envvar="KAITO_INFERENCE_IMAGE", help="Image of the inference server.")
+]
+MetricsBindAddressOption = Annotated[
+    str,
+    typer.Option(envvar="KAITO_METRICS_BIND_ADDRESS", help="Where /metrics is served, [HOST]:PORT; 0 for nowhere."),
+]
+HealthProbeBindAddressOption = Annotated[
+    str,
+    typer.Option(
+        envvar="KAITO_HEALTH_PROBE_BIND_ADDRESS",
+        help="Where /healthz and /readyz are served, [HOST]:PORT; 0 for nowhere.",
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option(envvar="KAITO_LOG_FORMAT", help="json: one object a line; console: for people.")
+]
+LogLevelOption = Annotated[str, typer.Option(envvar="KAITO_LOG_LEVEL", help="debug, info, warning or error.")]
+
+
 def manager(
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(envvar="KAITO_KUBECONFIG", help="Kubeconfig file. Default: $KUBECONFIG, else in-cluster."),
-    ] = None,
-    context: Annotated[
-        str | None, typer.Option(envvar="KAITO_CONTEXT", help="Context in the kubeconfig. Default: its current one.")
-    ] = None,
-    controllers: Annotated[
-        str,
-        typer.Option(envvar="KAITO_CONTROLLERS", help="Which controllers run here, comma-separated."),
-    ] = "workspace,machine,gpu-provisioner",
-    cloud: Annotated[
-        Cloud | None,
-        typer.Option(
-            envvar="KAITO_CLOUD",
-            help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake ones, for trying things out.",
-        ),
-    ] = None,
-    node_provisioner: Annotated[
-        NodeProvisioner,
-        typer.Option(
-            envvar="KAITO_NODE_PROVISIONER",
-            help="What a node is asked for with: a machine, a nodeclaim, or not at all (byo: bring your own nodes).",
-        ),
-    ] = NodeProvisioner.MACHINE,
-    runtime: Annotated[
-        ModelRuntime | None,
-        typer.Option(envvar="KAITO_RUNTIME", help="What runs models. Default: what suits model and GPU."),
-    ] = None,
-    catalog: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="KAITO_CATALOG", help="YAML file with models and instance types, merged over the built-in."
-        ),
-    ] = None,
-    inference_image: Annotated[
-        str | None, typer.Option(envvar="KAITO_INFERENCE_IMAGE", help="Image of the inference server.")
-    ] = None,
-    metrics_bind_address: Annotated[
-        str,
-        typer.Option(envvar="KAITO_METRICS_BIND_ADDRESS", help="Where /metrics is served, [HOST]:PORT; 0 for nowhere."),
-    ] = ":8080",
-    health_probe_bind_address: Annotated[
-        str,
-        typer.Option(
-            envvar="KAITO_HEALTH_PROBE_BIND_ADDRESS",
-            help="Where /healthz and /readyz are served, [HOST]:PORT; 0 for nowhere.",
-        ),
-    ] = ":8081",
-    log_format: Annotated[
-        LogFormat, typer.Option(envvar="KAITO_LOG_FORMAT", help="json: one object a line; console: for people.")
-    ] = LogFormat.JSON,
-    log_level: Annotated[str, typer.Option(envvar="KAITO_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+    controllers: ControllersOption = "workspace,machine,gpu-provisioner",
+    cloud: CloudOption = None,
+    node_provisioner: NodeProvisionerOption = NodeProvisioner.MACHINE,
+    runtime: RuntimeOption = None,
+    catalog: CatalogOption = None,
+    inference_image: InferenceImageOption = None,
+    metrics_bind_address: MetricsBindAddressOption = ":8080",
+    health_probe_bind_address: HealthProbeBindAddressOption = ":8081",
+    log_format: LogFormatOption = LogFormat.JSON,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Run the operator: workspace, machine and gpu-provisioner controllers in one process.
 
@@ -109,10 +122,9 @@ def manager(
     """
     from kaito.catalog import Catalog, CatalogError
     from kaito.client.config import ConfigError, load_config
-    from kaito.controllers.operator import OperatorOptions, add_operator
+    from kaito.controllers.operator import OperatorOptions
     from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
     from kaito.runtime.logs import configure
-    from kaito.runtime.manager import Manager
 
     try:
         configure(log_format.value, log_level)
@@ -125,21 +137,21 @@ def manager(
             workload=WorkloadOptions(image=inference_image or DEFAULT_IMAGE),
         )
         config = load_config(kubeconfig, context=context)
-    except (ConfigError, CatalogError, ValueError) as error:
+        asyncio.run(_run(config, options, metrics_bind_address, health_probe_bind_address))
+    except (ConfigError, CatalogError, ValueError, OSError) as error:
         fail(str(error))
 
-    async def run() -> None:
-        made = Manager("kaito", config, metrics=metrics_bind_address, health=health_probe_bind_address)
-        add_operator(made, options)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
-        await made.run()
 
-    try:
-        asyncio.run(run())
-    except* (OSError, ValueError) as group:
-        fail("; ".join(str(error) for error in group.exceptions))
+async def _run(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
+    from kaito.controllers.operator import add_operator
+    from kaito.runtime.manager import Manager
+
+    made = Manager("kaito", config, metrics=metrics, health=health)
+    add_operator(made, options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
+    await made.run()
 
 
 def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
@@ -159,10 +171,15 @@ def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
 
 
 def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "CloudName":
-    if cloud is None and node_provisioner is not NodeProvisioner.BYO:
-        # No default: fake nodes in a real cluster would look like a working one.
-        raise ValueError(f"--cloud is needed to make nodes; choose from {', '.join(Cloud)} (or --node-provisioner byo)")
-    return "kwok" if cloud is None else cloud.value
+    match cloud:
+        case Cloud.KWOK:
+            return "kwok"
+        case None if node_provisioner is NodeProvisioner.BYO:
+            return "kwok"  # never asked
+        case None:
+            # No default: fake nodes in a real cluster would look like a working one.
+            choices = ", ".join(Cloud)
+            raise ValueError(f"--cloud is needed to make nodes; choose from {choices} (or --node-provisioner byo)")
 
 
 def fail(message: str) -> NoReturn:

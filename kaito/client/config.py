@@ -6,18 +6,18 @@ costs 63 MiB and more than half a second, which a manager in a cluster never pay
 
 from __future__ import annotations
 
+import base64
 import os
 import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
+
+import yaml
 
 from kaito.client.credentials import Credentials, ExecCredentials, StaticCredentials, TokenFileCredentials
 from kaito.client.errors import KubeError
-
-if TYPE_CHECKING:
-    from kubernetes_asyncio.client.configuration import Configuration
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -101,53 +101,69 @@ def from_kubeconfig(paths: str, *, context: str | None = None) -> Config:
     Raises:
         ConfigError: a file, context, cluster or user is missing or unreadable.
     """
-    # Of its loader only the synchronous parts are used: refreshing credentials is ours to do (see credentials.py).
-    from kubernetes_asyncio.client.configuration import Configuration
+    # Of that package only the merging of files is used: it knows which file, and so which folder, an entry came from.
     from kubernetes_asyncio.config import ConfigException
-    from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+    from kubernetes_asyncio.config.kube_config import KubeConfigMerger
 
     missing = [path for path in paths.split(os.pathsep) if path and not Path(path).expanduser().exists()]
     if missing:
         raise ConfigError(f"kubeconfig {', '.join(missing)}: no such file")
     try:
         merged = KubeConfigMerger(paths).config
-        assert merged is not None
-        context_name = context or merged.value.get("current-context")
-        if not context_name:
+        if merged is None or not isinstance(merged.value, dict):
+            raise ConfigError(f"kubeconfig {paths}: is empty")
+        name = context or merged.value.get("current-context")
+        if not name:
             raise ConfigError(f"kubeconfig {paths}: no current-context; name one with --context")
-        entry = _named(merged.value, "context", context_name)
-        user = _named(merged.value, "user", entry["user"]) if entry.get("user") else {}
-        credentials = _credentials(user, Path(merged.path or ".").parent)
-        with tempfile.TemporaryDirectory(prefix="kaito-kubeconfig-") as scratch:
-            loader = KubeConfigLoader(
-                merged, active_context=context_name, config_base_path=None, temp_file_path=scratch
-            )
-            loaded = Configuration()
-            loader._load_cluster_info()
-            loader._set_config(loaded)
-            return _from_loaded(loaded, credentials, str(entry.get("namespace") or "default"))
-    except ConfigException as error:
-        raise ConfigError(f"kubeconfig {paths}: {error}") from error
+        chosen = _named(merged.value, "context", name)
+        cluster = _named(merged.value, "cluster", chosen.value["cluster"])
+        user = _named(merged.value, "user", chosen.value["user"]) if chosen.value.get("user") else _Entry({}, Path())
+        return Config(
+            host=str(cluster.value["server"]).rstrip("/"),
+            credentials=_credentials(user),
+            ssl=_ssl_context(cluster, user) if str(cluster.value["server"]).startswith("https") else None,
+            namespace=str(chosen.value.get("namespace") or "default"),
+            proxy=cluster.value.get("proxy-url"),
+            server_hostname=cluster.value.get("tls-server-name"),
+        )
+    except (ConfigException, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"kubeconfig {paths}: {type(error).__name__}: {error}") from error
     except OSError as error:
         raise ConfigError(f"kubeconfig {paths}: {error.filename or ''} {error.strerror}") from error
 
 
-def _named(merged: dict[str, Any], what: str, name: str) -> dict[str, Any]:
-    for item in merged[f"{what}s"]:
+class _Entry(NamedTuple):
+    """An entry of a kubeconfig, and the folder that its relative paths start from."""
+
+    value: dict[str, Any]
+    base: Path
+
+    def data(self, name: str) -> bytes | None:
+        """What ``NAME-data`` holds, else what the file that ``NAME`` names does."""
+        if self.value.get(f"{name}-data"):
+            return base64.b64decode(self.value[f"{name}-data"])
+        return (self.base / self.value[name]).read_bytes() if self.value.get(name) else None
+
+
+def _named(merged: dict[str, Any], what: str, name: str) -> _Entry:
+    items = merged.get(f"{what}s") or []
+    for item in items:
         if item["name"] == name:
+            base = Path(item.path).absolute().parent if getattr(item, "path", None) else Path()
             node = item[what]
-            return dict(getattr(node, "value", node) or {})
-    known = ", ".join(sorted(str(item["name"]) for item in merged[f"{what}s"])) or "none"
+            return _Entry(dict(getattr(node, "value", node) or {}), base)
+    known = ", ".join(sorted(str(item["name"]) for item in items)) or "none"
     raise ConfigError(f"kubeconfig: no {what} {name!r}; there is: {known}")
 
 
-def _credentials(user: dict[str, Any], base: Path) -> Credentials:
-    if user.get("tokenFile"):
-        return TokenFileCredentials(base / user["tokenFile"])
-    if user.get("token"):
-        return StaticCredentials({"Authorization": f"Bearer {user['token']}"})
-    if "exec" in user:
-        plugin = user["exec"]
+def _credentials(user: _Entry) -> Credentials:
+    value = user.value
+    if value.get("tokenFile"):
+        return TokenFileCredentials(user.base / value["tokenFile"])
+    if value.get("token"):
+        return StaticCredentials({"Authorization": f"Bearer {value['token']}"})
+    if "exec" in value:
+        plugin = value["exec"]
         return ExecCredentials(
             plugin["command"],
             plugin.get("args") or (),
@@ -155,32 +171,27 @@ def _credentials(user: dict[str, Any], base: Path) -> Credentials:
             plugin.get("apiVersion", "client.authentication.k8s.io/v1"),
             plugin.get("installHint", ""),
         )
-    if "auth-provider" in user:
-        name = user["auth-provider"].get("name")
+    if "auth-provider" in value:
+        name = value["auth-provider"].get("name")
         raise ConfigError(f"users[].user.auth-provider {name!r} was removed from Kubernetes: use an exec plugin")
-    if "username" in user:
-        import base64
-
-        pair = f"{user['username']}:{user.get('password', '')}".encode()
+    if "username" in value:
+        pair = f"{value['username']}:{value.get('password', '')}".encode()
         return StaticCredentials({"Authorization": "Basic " + base64.b64encode(pair).decode()})
     return StaticCredentials()
 
 
-def _from_loaded(loaded: Configuration, credentials: Credentials, namespace: str) -> Config:
-    context: ssl.SSLContext | None = None
-    host = str(loaded.host).rstrip("/")
-    if host.startswith("https"):
-        context = ssl.create_default_context(cafile=loaded.ssl_ca_cert)
-        if loaded.cert_file:
-            context.load_cert_chain(loaded.cert_file, loaded.key_file)
-        if not loaded.verify_ssl:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-    return Config(
-        host=host,
-        credentials=credentials,
-        ssl=context,
-        namespace=namespace,
-        proxy=loaded.proxy,
-        server_hostname=loaded.tls_server_name,
-    )
+def _ssl_context(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
+    authority = cluster.data("certificate-authority")
+    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    if cluster.value.get("insecure-skip-tls-verify"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    certificate, key = user.data("client-certificate"), user.data("client-key")
+    if certificate and key:
+        # OpenSSL reads them from files only; these live as long as it takes to read them.
+        with tempfile.TemporaryDirectory(prefix="kaito-kubeconfig-") as scratch:
+            files = [Path(scratch) / "certificate", Path(scratch) / "key"]
+            for path, content in zip(files, (certificate, key), strict=True):
+                path.write_bytes(content)
+            context.load_cert_chain(str(files[0]), str(files[1]))
+    return context

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
+from kaito.client import requests, wire
 from kaito.client.client import Client
 from kaito.client.errors import CacheNotSynced, NotFound
 from kaito.client.results import ObjectList
 from kaito.informers.decoded import DecodedObjects
 from kaito.informers.floors import Floor, KindFloors, WriteFloors
-from kaito.informers.informer import Informer
+from kaito.informers.informer import Informer, InformerEvent
 from kaito.informers.metrics import InformerMetrics
+from kaito.informers.reflector import SLICE
 from kaito.informers.store import Entry, store_key
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.kube.selectors import parse_selector, selector_predicate
 
 R = TypeVar("R", bound=Resource)
+
+log = logging.getLogger(__name__)
 
 READ_WAIT_S = 2.0
 
@@ -67,7 +74,9 @@ class Cache:
         if kind not in self._informers:
             made = Informer(kind, self._live.transport, rng=self._rng, decoded=self._decoded)
             self._informers[kind] = cast("Informer[Resource]", made)
-            self._floors[kind] = self._write_floors.of(kind.resource_type)
+            floors = self._floors[kind] = self._write_floors.of(kind.resource_type, made.store)
+            # Objects that nobody reads must not leave their floors behind.
+            made.add_handler(partial(_drop_reached, floors))
             if self._tasks is not None:
                 self._start(self._tasks, made)
         return cast("Informer[R]", self._informers[kind])
@@ -78,14 +87,18 @@ class Cache:
         Args:
             kind: the class; declared by this, if it was not.
             name: for field selectors and `by_index`; by convention the field's path.
-            values: from an object to its values. An object that does not decode has none.
+            values: from an object to its values. An object that does not decode, or for which this raises, has none.
         """
         informer = self.informer(kind)
 
         def index(entry: Entry) -> Iterable[str]:
             try:
-                return values(informer.decode(entry))
+                return tuple(values(informer.decode(entry)))
             except ValidationError:
+                return ()
+            except Exception:
+                # It runs while the store changes: raised there, it would end the informer and all that stands on it.
+                log.exception("index function failed", extra={"kind": kind.__name__, "index": name, "uid": entry.uid})
                 return ()
 
         informer.store.add_index(name, index)
@@ -116,13 +129,16 @@ class Cache:
         Raises:
             NotFound: there is none of that name.
             CacheNotSynced: the kind is not synced yet, or the own write has not come back in time.
+            ValueError: the kind is namespaced and the key has no namespace.
             pydantic.ValidationError: the stored object breaks the class's schema.
         """
+        if kind.resource_type.namespaced and not key.namespace:
+            raise ValueError(f"get {kind.resource_type.plural} {key}: {kind.__name__} is namespaced; name a namespace")
         informer = self._synced_informer(kind)
         name = store_key(key.name, key.namespace if kind.resource_type.namespaced else None)
         floors = self._floors[kind]
         if floors:
-            await self._catch_up(informer, floors, lambda: [] if floors.reached(name, informer.store) else [name])
+            await self._catch_up(informer, floors, [] if floors.reached(name) else [name])
         entry = informer.store.get(name)
         if entry is None:
             raise NotFound(f"get {kind.resource_type.plural} {key}: not found (cache)", status=404, reason="NotFound")
@@ -146,16 +162,18 @@ class Cache:
             ValueError: a field term has no index.
         """
         informer = self._synced_informer(kind)
+        namespace = namespace if kind.resource_type.namespaced else None
         floors = self._floors[kind]
         if floors:
-            await self._catch_up(informer, floors, lambda: floors.pending(informer.store, namespace))
+            await self._catch_up(informer, floors, floors.pending(namespace))
         matches = selector_predicate(parse_selector(labels)) if labels else None
         found = [
             entry
             for key, entry in _candidates(informer, namespace, fields)
             if matches is None or matches(dict(entry.labels))
         ]
-        return ObjectList(list(_decoded(informer, found)), str(informer.store.resource_version))
+        version = str(informer.store.resource_version)
+        return ObjectList(await _decoded(informer, found), version)
 
     async def by_index(self, kind: type[R], name: str, value: str) -> ObjectList[R]:
         """Reads the objects that an index has under a value. Raises as `list` does."""
@@ -171,34 +189,37 @@ class Cache:
             raise CacheNotSynced(f"{kind.resource_type.group_kind} is not synced yet{why}")
         return informer
 
-    async def _catch_up(self, informer: Informer[R], floors: KindFloors, missing: Callable[[], Iterable[str]]) -> None:
-        """Waits until the floors that are missing now are reached; later ones do not prolong the wait."""
-        awaited = list(missing())
+    async def _catch_up(self, informer: Informer[R], floors: KindFloors, names: Sequence[str]) -> None:
+        """Waits until the floors that these keys have now are reached; later ones do not prolong the wait."""
+        awaited = {name: floor for name in names if (floor := floors.get(name)) is not None}
+        name = ""
         try:
             async with asyncio.timeout(self._read_wait_s):
-                for name in awaited:
-                    floor = floors.get(name)
-                    if floor is not None and floor.unknown:
-                        await self._resolve(informer, floors, name)
-                    await informer.wait_until(lambda name=name: floors.reached(name, informer.store))  # type: ignore[misc]
+                for name, floor in awaited.items():
+                    known = await self._resolve(informer, floors, name, floor) if floor.unknown else floor
+                    if known is not None:
+                        await informer.wait_until(partial(floors.meets, name, known))
         except TimeoutError:
+            # Should the server have lost the write (an etcd restored from a backup), waiting again would never end.
+            floors.doubt(name)
             raise CacheNotSynced(
-                f"{informer.kind.resource_type.group_kind} {', '.join(awaited[:3])}: an own write has not come back "
+                f"{informer.kind.resource_type.group_kind} {name}: an own write has not come back "
                 f"through the watch within {self._read_wait_s:g} s"
             ) from None
 
-    async def _resolve(self, informer: Informer[R], floors: KindFloors, name: str) -> None:
-        """Finds out by a live read what became of a write whose answer was lost."""
+    async def _resolve(self, informer: Informer[R], floors: KindFloors, name: str, floor: Floor) -> Floor | None:
+        """Finds out by a live read what became of a write whose answer was lost; None: the store need not move."""
+        request = requests.on_object("GET", "get", informer.kind.resource_type, informer.object_key(name))
         try:
-            live = await self._live.get(informer.kind, informer.object_key(name))
+            response = await self._live.request(request)
         except NotFound:
             stale = informer.store.get(name)
-            floors.settle(name)
-            if stale is not None:
-                floors.raise_to(name, Floor(gone_uid=stale.uid))
+            known = Floor(gone_uid=stale.uid) if stale is not None else None
         else:
-            floors.settle(name)
-            floors.raise_to(name, Floor(rv=int(live.metadata.resource_version)))
+            # Only its header: an object that breaks the class's schema must not keep others from being read.
+            known = Floor(int(wire.decode_header(response.body).metadata.resource_version))
+        floors.settle(name, floor, known)
+        return known
 
 
 def _candidates(informer: Informer[R], namespace: str | None, fields: str) -> Iterable[tuple[str, Entry]]:
@@ -220,10 +241,17 @@ def _candidates(informer: Informer[R], namespace: str | None, fields: str) -> It
     return [(key, entry) for key, entry in (found or {}).items() if key.startswith(prefix)]
 
 
-def _decoded(informer: Informer[R], entries: Iterable[Entry]) -> Iterable[R]:
-    for entry in entries:
-        try:
-            yield informer.decode(entry)
-        except ValidationError:
-            # Counted by DecodedObjects; reading that object itself raises.
-            continue
+async def _decoded(informer: Informer[R], entries: Sequence[Entry]) -> list[R]:
+    """Decodes a snapshot in slices: some 15 µs each would otherwise hold the loop for as long as there are objects."""
+    objects = []
+    for index, entry in enumerate(entries, start=1):
+        # An object that fails is counted by its informer; reading that object itself raises.
+        with suppress(ValidationError):
+            objects.append(informer.decode(entry))
+        if index % SLICE == 0:
+            await asyncio.sleep(0)
+    return objects
+
+
+def _drop_reached(floors: KindFloors, event: InformerEvent[R]) -> None:
+    floors.reached(event.change.key)

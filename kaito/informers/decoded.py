@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TypeVar
 
 from kaito.informers.store import Entry
@@ -26,7 +26,7 @@ class DecodedObjects:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._models: OrderedDict[tuple[type[Resource], str, int], Resource] = OrderedDict()
-        self.failures = 0
+        self.failures: Counter[type[Resource]] = Counter()
 
     def decode(self, kind: type[R], entry: Entry) -> R:
         """Returns the model of an entry.
@@ -42,7 +42,7 @@ class DecodedObjects:
         try:
             decoded = kind.model_validate_json(entry.raw)
         except ValueError:
-            self.failures += 1
+            self.failures[kind] += 1
             raise
         self._models[identity] = decoded
         if len(self._models) > self._limit:

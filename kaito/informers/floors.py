@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -150,31 +150,28 @@ def _asked_key(request: Request) -> str:
     return store_key(request.key.name, request.key.namespace if request.resource.namespaced else None)
 
 
-def _raise_floor(floors: KindFloors, request: Request, response: Response) -> None:
+def _reached_by(request: Request, response: Response) -> tuple[str, Floor] | None:
+    """What a successful write has made true: an object of that version, or none of that uid."""
     try:
         header = wire.decode_header(response.body)
-    except msgspec.DecodeError:
-        return
-    metadata = header.metadata
-    stays = header.kind != "Status" and not _is_last_state(metadata)
-    if request.verb == "delete" and (not stays or not metadata.deletion_timestamp):
-        _raise_gone(floors, request, metadata.uid or _status_uid(response.body))
-    elif not stays and header.kind != "Status":
-        _raise_gone(floors, request, metadata.uid)
-    elif metadata.name and stays and request.subresource in ("", "status"):
-        key = store_key(metadata.name, metadata.namespace)
-        floors.raise_to(key, Floor(rv=int(metadata.resource_version or 0)))
+        metadata, rv = header.metadata, int(header.metadata.resource_version or 0)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    is_object = header.kind != "Status"
+    if is_object and _is_last_state(metadata):
+        return _asked_key(request), Floor(rv, gone_uid=metadata.uid)
+    if request.verb == "delete" and not metadata.deletion_timestamp:
+        uid = metadata.uid or _status_uid(response.body)
+        return (_asked_key(request), Floor(rv, gone_uid=uid)) if uid else None
+    if not is_object or not metadata.name or request.subresource not in ("", "status"):
+        return None
+    return store_key(metadata.name, metadata.namespace), Floor(rv)
 
 
 def _is_last_state(metadata: wire.MetadataHeader) -> bool:
     """Whether the write that returned an object also ended it: its last finalizer went, and nothing else holds it."""
     held = metadata.finalizers or metadata.deletion_grace_period_seconds
     return metadata.deletion_timestamp is not None and not held
-
-
-def _raise_gone(floors: KindFloors, request: Request, uid: str) -> None:
-    if uid and request.key is not None:
-        floors.raise_to(store_key(request.key.name, request.key.namespace), Floor(gone_uid=uid))
 
 
 def _status_uid(body: bytes) -> str:

@@ -104,6 +104,11 @@ class Informer(Generic[R]):
         """Whether the first list is in the store and every handler has been told of it."""
         return self._synced.is_set()
 
+    @property
+    def decode_errors(self) -> int:
+        """How many times an object was read that breaks the class's schema."""
+        return self._decoded.failures[self.kind]
+
     async def run(self) -> None:
         """Lists and watches until cancelled."""
         await self._reflector.run()
@@ -150,17 +155,16 @@ class Informer(Generic[R]):
 
     # What the reflector tells.
 
-    def on_changes(self, changes: tuple[Change, ...], *, initial: bool = False) -> None:
+    def on_changes(self, changes: tuple[Change, ...]) -> None:
         """See `reflector.Observer`."""
-        for change in changes:
-            event = InformerEvent(self, change, initial)
-            for handler in tuple(self._handlers):
-                self._tell(handler, event)
+        self._tell_all(tuple(self._handlers), changes, initial=False)
 
     async def on_replaced(self, changes: Iterator[Change]) -> None:
         """See `reflector.Observer`."""
+        # Whoever comes between two slices is told by `add_handler` of all that is in the store already.
+        present = tuple(self._handlers)
         while batch := tuple(islice(changes, SLICE)):
-            self.on_changes(batch, initial=True)
+            self._tell_all(tuple(handler for handler in present if handler in self._handlers), batch, initial=True)
             await asyncio.sleep(0)
         self.state = replace(self.state, error=None, dormant=False)
         self._synced.set()
@@ -178,6 +182,12 @@ class Informer(Generic[R]):
     def on_state(self, state: State) -> None:
         """See `reflector.Observer`."""
         self.state = state
+
+    def _tell_all(self, handlers: tuple[EventHandler[R], ...], changes: tuple[Change, ...], *, initial: bool) -> None:
+        for change in changes:
+            event = InformerEvent(self, change, initial)
+            for handler in handlers:
+                self._tell(handler, event)
 
     def _tell(self, handler: EventHandler[R], event: InformerEvent[R]) -> None:
         try:

@@ -42,6 +42,9 @@ class InformerMetrics(Collector):
         failures = CounterMetricFamily(
             "controller_informer_handler_errors", "Event handlers that raised.", labels=["kind"]
         )
+        invalid = CounterMetricFamily(
+            "controller_informer_decode_errors", "Reads of objects that break their class's schema.", labels=["kind"]
+        )
         now = _loop_time()
         for informer in self._informers():
             kind = [informer.kind.resource_type.group_kind]
@@ -51,9 +54,10 @@ class InformerMetrics(Collector):
             version.add_metric(kind, informer.store.resource_version % 10**15)
             synced.add_metric(kind, informer.synced)
             failures.add_metric(kind, informer.handler_errors)
+            invalid.add_metric(kind, informer.decode_errors)
             if informer.last_progress_at is not None and now is not None:
                 age.add_metric(kind, now - informer.last_progress_at)
-        yield from (objects, size, age, version, synced, failures)
+        yield from (objects, size, age, version, synced, failures, invalid)
 
 
 def _loop_time() -> float | None:

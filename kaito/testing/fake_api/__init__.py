@@ -3,13 +3,16 @@
 Under `kaito.testing.virtual_clock.run` a whole manager replays on it: the same seed gives the same ``api.log``.
 """
 
+from kaito.testing.fake_api.actors import Actor, deployment_agent, node_agent
 from kaito.testing.fake_api.failures import Failure
 from kaito.testing.fake_api.faults import CutWatch, Delay, Drop, Fault, Hang, Refuse, throttled, version_expired
+from kaito.testing.fake_api.garbage import garbage_collector
 from kaito.testing.fake_api.kinds import Kind
 from kaito.testing.fake_api.request_log import LogEntry, RequestLog
 from kaito.testing.fake_api.server import FakeApi
 
 __all__ = [
+    "Actor",
     "CutWatch",
     "Delay",
     "Drop",
@@ -21,6 +24,9 @@ __all__ = [
     "LogEntry",
     "Refuse",
     "RequestLog",
+    "deployment_agent",
+    "garbage_collector",
+    "node_agent",
     "throttled",
     "version_expired",
 ]

@@ -29,7 +29,7 @@ async def main(seed: int) -> list[tuple[object, ...]]:
     async with asyncio.TaskGroup() as group:
         tasks = {group.create_task(work(client, keys)) for _ in range(5)} | {group.create_task(follow(client, keys))}
         for number in range(20):
-            await client.create(Node(metadata={"name": f"n{number}"}))
+            await client.create(Node.model_validate({"metadata": {"name": f"n{number}"}}))
         await asyncio.sleep(300)
         for task in tasks:
             task.cancel()

@@ -52,7 +52,7 @@ def test_a_taken_name_is_refused(play: Any, make: Any) -> None:
 def test_one_resource_version_counts_the_writes_of_all_kinds(play: Any, make: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
         first = await client.create(make("a"))
-        node = await client.create(Node(metadata={"name": "n"}))
+        node = await client.create(Node.model_validate({"metadata": {"name": "n"}}))
         assert int(node.metadata.resource_version) == int(first.metadata.resource_version) + 1
 
     play(main)

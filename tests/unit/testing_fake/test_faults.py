@@ -147,8 +147,9 @@ def test_a_cancelled_write_happened_only_if_the_server_had_it(play: Any, make: A
         await asyncio.sleep(0.0001)
         early.cancel()
         late = asyncio.create_task(client.create(make("late")))
-        while not api.store.select("widgets.example.com"):
-            await asyncio.sleep(0.0001)
+        stored = asyncio.Event()
+        api.store.subscribe(lambda _: stored.set())
+        await stored.wait()
         late.cancel()
         for task in (early, late):
             with pytest.raises(asyncio.CancelledError):

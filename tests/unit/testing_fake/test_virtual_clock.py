@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import signal
 import time
@@ -68,14 +69,14 @@ def test_deadlock_names_the_tasks_and_where_they_wait() -> None:
     async def main() -> None:
         await asyncio.create_task(wait_for_godot(), name="vladimir")
 
-    with pytest.raises(Deadlock, match="vladimir in .*wait_for_godot"):
+    with pytest.raises(Deadlock, match=r"vladimir in .*wait_for_godot"):
         run(main())
 
 
 def test_the_time_limit_names_the_tasks_that_still_wait() -> None:
     async def main() -> None:
-        while True:
-            await asyncio.sleep(10)
+        for delay_s in itertools.repeat(10):
+            await asyncio.sleep(delay_s)
 
     with pytest.raises(TimeLimitExceeded, match=r"passed 60 s; waiting: task-0 in .*main"):
         run(main(), limit_s=60)
@@ -98,8 +99,8 @@ def test_cleanup_still_runs_after_the_time_limit() -> None:
 
 def test_spinning_without_progress_is_found() -> None:
     async def main() -> None:
-        while True:
-            await asyncio.sleep(0)
+        for delay_s in itertools.repeat(0):
+            await asyncio.sleep(delay_s)
 
     with pytest.raises(Livelock, match="clock does not move"):
         run(main())
