@@ -9,6 +9,7 @@ NAMESPACE = "default"
 OBJECT_BYTES = 1200
 # uid, resourceVersion, generation and creationTimestamp, which the API server adds.
 _SERVER_BYTES = 145
+_DIGITS = 6
 
 
 class Port(KubeModel):
@@ -56,7 +57,12 @@ class Widget(Resource, group="benchmarks.kaito.sh", version="v1"):
 
 def key(index: int) -> ObjectKey:
     """The key of the widget of a number."""
-    return ObjectKey(f"widget-{index:06d}", NAMESPACE)
+    return ObjectKey(f"widget-{index:0{_DIGITS}d}", NAMESPACE)
+
+
+def number(name: str) -> int:
+    """The number of the widget of a name."""
+    return int(name[-_DIGITS:])
 
 
 def widgets(count: int) -> Iterator[Widget]:

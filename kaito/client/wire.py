@@ -59,6 +59,20 @@ class WatchLine(msgspec.Struct, gc=False):
     object: msgspec.Raw
 
 
+class BookmarkMetadata(msgspec.Struct, rename="camel", gc=False):
+    """The metadata of a bookmark: the position, and whether the initial events end there."""
+
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class Bookmark(msgspec.Struct, gc=False):
+    """The object of a BOOKMARK event."""
+
+    metadata: BookmarkMetadata
+
+
+decode_bookmark = msgspec.json.Decoder(Bookmark).decode
 decode_header = msgspec.json.Decoder(ObjectHeader).decode
 decode_page = msgspec.json.Decoder(ListPage).decode
 decode_watch_line = msgspec.json.Decoder(WatchLine).decode

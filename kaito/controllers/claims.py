@@ -83,6 +83,18 @@ def instance_type_of(claim: Claim) -> str:
     return ""
 
 
+def is_managed(claim: Claim) -> bool:
+    """Whether a claim is KAITO's; others are Karpenter's own, or somebody's who runs another controller for them.
+
+    gpu-provisioner's rule: made for a Workspace or a RAGEngine, or of KAITO's node class.
+    """
+    if keys.WORKSPACE_LABEL in claim.metadata.labels or keys.RAGENGINE_LABEL in claim.metadata.labels:
+        return True
+    return isinstance(claim, NodeClaim) and (
+        (claim.spec.node_class_ref.group, claim.spec.node_class_ref.kind) == ("kaito.sh", "KaitoNodeClass")
+    )
+
+
 def first_unmet(kind: ClaimKind, claim: Claim) -> tuple[str, str]:
     """The first step on the way to a ready node that has not been taken: its condition type, and why."""
     for step in (kind.launched, kind.registered, kind.initialized):

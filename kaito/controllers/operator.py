@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, get_args
 
 from kaito.api import keys
@@ -14,10 +15,12 @@ from kaito.controllers.claims import MACHINE, NODE_CLAIM, Claim, ClaimKind
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
+from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WorkloadOptions
+from kaito.informers.informer import InformerEvent
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Node, Pod, Service
 from kaito.kube.object_key import ObjectKey
@@ -84,10 +87,12 @@ def _provider(manager: Manager, options: OperatorOptions) -> Provider:
 
 
 def _workspace(manager: Manager, options: OperatorOptions, claims: ClaimKind) -> Controller[Workspace]:
-    planner = Planner(options.catalog, options.runtime, use_existing_nodes=options.node_provisioner == "byo")
+    existing_only = options.node_provisioner == "byo"
+    planner = Planner(options.catalog, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
     reconciler = WorkspaceReconciler(manager.client, applier, planner, claims, options.workload, options.now)
-    watched: tuple[AnyWatch, ...] = () if options.node_provisioner == "byo" else (Watch(claims.kind, map=_owner),)
+    watched: tuple[AnyWatch, ...] = () if existing_only else (Watch(claims.kind, map=_owner),)
+    awaited = partial(_awaited_labels, existing_only=existing_only)
     return Controller(
         Workspace,
         reconciler,
@@ -95,9 +100,10 @@ def _workspace(manager: Manager, options: OperatorOptions, claims: ClaimKind) ->
         watches=(
             *watched,
             Watch(Node, map=_owner),
-            Watch(Node, references=_awaited_labels, by=_label_terms),
+            Watch(Node, references=awaited, by=_label_terms),
         ),
-        needs=(access(claims.kind, "create", "delete"),),
+        # Pods are tried out before a node is paid for; claims are looked for even where none are made.
+        needs=(access(claims.kind, "list", "create", "delete"), access(Pod, "create")),
         concurrency=5,
     )
 
@@ -107,8 +113,9 @@ def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, prov
         claims.kind,
         ClaimReconciler(manager.client, provider, claims, options.now),
         name="machine",
-        watches=(Watch(Node, map=_same_name),),
+        watches=(Watch(Node, map=_claim_of),),
         needs=(access(Node, "create", "patch", "delete"), access(Pod, "list"), access(Pod, "create")),
+        where=_asks_something,
         concurrency=10,
     )
 
@@ -118,8 +125,8 @@ def _gpu_provisioner(collector: InstanceCollector, claims: ClaimKind) -> Control
         Node,
         collector,
         name="gpu-provisioner",
-        watches=(Watch(claims.kind, map=_same_name),),
-        needs=(access(Node, "patch", "delete"),),
+        watches=(Watch(claims.kind, map=_node_of, where=_is_gone),),
+        needs=(access(Node, "patch", "delete"), access(MACHINE.kind, "get"), access(NODE_CLAIM.kind, "get")),
         concurrency=5,
     )
 
@@ -131,14 +138,39 @@ def _owner(obj: Claim | Node) -> Iterable[ObjectKey]:
     return (ObjectKey(name, namespace),) if name and namespace else ()
 
 
-def _same_name(obj: Claim | Node) -> Iterable[ObjectKey]:
-    """A claim, its instance and its node have one name."""
-    yield ObjectKey(obj.metadata.labels.get(keys.AGENT_POOL_LABEL, obj.metadata.name))
+def _claim_of(node: Node) -> Iterable[ObjectKey]:
+    """The claim that a node may be for: of the name that it is owned by, labelled with, or has itself."""
+    owner = claim_owner(node)
+    name = owner.name if owner is not None else node.metadata.labels.get(keys.AGENT_POOL_LABEL, node.metadata.name)
+    yield ObjectKey(name)
 
 
-def _awaited_labels(workspace: Workspace) -> Iterable[str]:
+def _node_of(claim: Claim) -> Iterable[ObjectKey]:
+    """The node that a claim brought."""
+    yield ObjectKey(claim.status.node_name or claim.metadata.name)
+
+
+def _is_gone(event: InformerEvent[Claim]) -> bool:
+    return event.change.new is None
+
+
+def _asks_something(event: InformerEvent[Claim]) -> bool:
+    """Whether more of a claim changed than its status.
+
+    That is written by its controller alone, which would wake itself up, and again at once after each failure that it
+    reports in other words, whatever the backoff.
+    """
+    return event.initial or event.old is None or event.new is None or _asked(event.old) != _asked(event.new)
+
+
+def _asked(claim: Claim) -> tuple[object, ...]:
+    metadata = claim.metadata
+    return (metadata.uid, metadata.generation, metadata.deletion_timestamp, metadata.finalizers, metadata.labels)
+
+
+def _awaited_labels(workspace: Workspace, *, existing_only: bool) -> Iterable[str]:
     """The labels of the existing nodes that a Workspace waits for; none if it has nodes made."""
-    if workspace.status.node_claims:
+    if workspace.resource.instance_type and not existing_only:
         return ()
     return _terms(dict(workspace.resource.label_selector.match_labels))
 

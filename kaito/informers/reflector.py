@@ -112,7 +112,9 @@ def step(state: State, outcome: Ended | Listed, jitter: float) -> State:
     """
     match outcome:
         case Listed(resource_version):
-            return State(Phase.WATCH, resource_version, streaming=state.streaming)
+            # Failures count on until the watch holds: a list that works and a watch that never does must not alternate
+            # at full speed.
+            return State(Phase.WATCH, resource_version, failures=state.failures, streaming=state.streaming)
         case Ended(error=None):
             return _after_close(state, outcome, jitter)
         case Ended():
@@ -123,12 +125,14 @@ def step(state: State, outcome: Ended | Listed, jitter: float) -> State:
 
 def _after_close(state: State, ended: Ended, jitter: float) -> State:
     position = ended.resource_version or state.resource_version
+    if not position:
+        # Published is only a whole list, so this one begins anew: never at once, since it costs the server much.
+        return _retry(state, KubeError("the watch was closed before its first list was complete"), jitter)
     if ended.events or ended.lasted_s >= VERY_SHORT_WATCH_S:
-        phase = Phase.WATCH if position else state.phase
-        return State(phase, position, streaming=state.streaming)
+        return State(Phase.WATCH, position, streaming=state.streaming)
     # A proxy that closes at once must not be asked hundreds of times a second.
     error = KubeError("the watch was closed at once, without an event")
-    return _retry(replace(state, resource_version=position), error, jitter)
+    return _retry(replace(state, phase=Phase.WATCH, resource_version=position), error, jitter)
 
 
 def _after_error(state: State, ended: Ended, jitter: float) -> State:
@@ -164,9 +168,11 @@ def _is_too_large_version(error: Exception) -> bool:
 
 
 def _means_no_streaming(error: Exception) -> bool:
-    return isinstance(error, (MethodNotAllowed,)) or (
-        isinstance(error, ApiError) and error.status in (400, 422) and "sendInitialEvents" in error.message
-    )
+    if not isinstance(error, ApiError):
+        return False
+    # Servers from before streaming lists know neither option, and name the one that they look at first.
+    named = any(option in error.message for option in ("sendInitialEvents", "resourceVersionMatch"))
+    return isinstance(error, MethodNotAllowed) or (error.status in (400, 422) and named)
 
 
 class Observer(Protocol):
@@ -201,6 +207,7 @@ class Reflector:
         labels: label selector.
         fields: field selector.
         rng: source of jitter and of watch timeouts.
+        silence_s: a watch from which nothing has come for so long, not even a bookmark, is dead.
     """
 
     def __init__(
@@ -214,6 +221,7 @@ class Reflector:
         labels: str = "",
         fields: str = "",
         rng: random.Random | None = None,
+        silence_s: float = WATCH_SILENCE_S,
     ) -> None:
         self._transport = transport
         self._resource = resource
@@ -223,6 +231,7 @@ class Reflector:
         selectors = (("labelSelector", labels), ("fieldSelector", fields))
         self._query = tuple((name, value) for name, value in selectors if value)
         self._rng = rng or random.Random()
+        self._silence_s = silence_s
         self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
 
     async def run(self) -> None:
@@ -280,7 +289,7 @@ class Reflector:
             # The list's position is that of its first page.
             version, token = version or page.metadata.resource_version, page.metadata.continue_
             if not token:
-                await self._observer.on_replaced(replacement.commit(int(version)))
+                await self._observer.on_replaced(replacement.commit(_parse_version(version)))
                 return Listed(version)
 
     async def _watch(self, state: State) -> Ended:
@@ -316,7 +325,7 @@ class Reflector:
         else:
             query.append(("resourceVersion", state.resource_version))
         return Request(
-            "GET", self._path, "watch", query=tuple(query), resource=self._resource, timeout_s=WATCH_SILENCE_S
+            "GET", self._path, "watch", query=tuple(query), resource=self._resource, timeout_s=self._silence_s
         )
 
 
@@ -359,16 +368,27 @@ class _WatchSession:
         self._observer.on_changes(changes)
 
     async def _bookmark(self, event: wire.WatchLine) -> None:
-        version = wire.decode_header(event.object).metadata.resource_version
+        metadata = wire.decode_bookmark(event.object).metadata
+        version = metadata.resource_version
+        position = _parse_version(version)
         if self._replacement is None:
-            self._store.bookmark(int(version))
-        elif b'"k8s.io/initial-events-end":"true"' in bytes(event.object):
+            self._store.bookmark(position)
+        elif (metadata.annotations or {}).get("k8s.io/initial-events-end") == "true":
             replacement, self._replacement = self._replacement, None
-            await self._observer.on_replaced(replacement.commit(int(version)))
+            await self._observer.on_replaced(replacement.commit(position))
         else:
             return
         self.events += 1
         self.resource_version = version
+
+
+def _parse_version(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise KubeError(
+            f"the server gave resourceVersion {text!r}, which is no number: nothing can be watched from there"
+        ) from None
 
 
 def _hint(error: Exception, resource: ResourceType) -> str:

@@ -1,6 +1,6 @@
 """KubeModel: the base of every Kubernetes type; immutable, camelCase on the wire, keeps fields it does not know."""
 
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -29,6 +29,9 @@ class KubeModel(BaseModel):
         defer_build=True,
     )
 
+    if TYPE_CHECKING:
+        _draft: "_Within | None"
+
     if not TYPE_CHECKING:  # a type checker would take it for a field that every constructor needs
         __pydantic_extra__: dict[str, FrozenJson]
 
@@ -40,13 +43,13 @@ class KubeModel(BaseModel):
         Returns:
             An instance of the same class; usable wherever the object itself was.
         """
+        return self._edit(None)
+
+    def _edit(self, within: "_Within | None") -> Self:
         draft = self.model_copy()
+        object.__setattr__(draft, "_draft", within)
         for name, value in self.__dict__.items():
-            draft.__dict__[name] = _draft_of(value)
-            if isinstance(value, KubeModel):
-                # What is written below a field that was only a default must not be lost for that field being unset.
-                draft.__pydantic_fields_set__.add(name)
-        object.__setattr__(draft, "_draft", True)
+            draft.__dict__[name] = _draft_of(value, _Within(draft, name))
         return draft
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +60,11 @@ class KubeModel(BaseModel):
         if not hasattr(self, "_draft"):
             self._refuse_change(name)
         self.__pydantic_validator__.validate_assignment(self, name, value)
+        # What is written below a field that was only a default must not be lost for that field being unset.
+        within: _Within | None = self._draft
+        while within is not None:
+            within.model.__pydantic_fields_set__.add(within.field)
+            within = within.model._draft
 
     def __delattr__(self, name: str) -> None:
         self._refuse_change(name)
@@ -72,9 +80,16 @@ class FrozenModelError(TypeError):
     """An attribute of a frozen model was assigned."""
 
 
-def _draft_of(value: object) -> object:
+class _Within(NamedTuple):
+    """Where a draft stands: in which field of which other draft."""
+
+    model: KubeModel
+    field: str
+
+
+def _draft_of(value: object, within: _Within) -> object:
     if isinstance(value, KubeModel):
-        return value.edit()
+        return value._edit(within)
     if isinstance(value, tuple) and value and isinstance(value[0], KubeModel):
-        return tuple(_draft_of(item) for item in value)
+        return tuple(_draft_of(item, within) for item in value)
     return value

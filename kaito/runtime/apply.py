@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from kaito.client.client import Client
-from kaito.client.errors import Conflict, KubeError, NotFound
+from kaito.client.errors import Conflict, Invalid, KubeError, NotFound
 from kaito.kube.resource import Resource
 from kaito.runtime.difference import differs, without_strangers
 from kaito.runtime.metrics import RuntimeMetrics
@@ -76,7 +76,7 @@ class Applier:
             current = await self._client.get(type(wanted), wanted.key)
         except NotFound:
             return await self._first(intent, owner)
-        _check_owner(current, owner)
+        check_owner(current, owner)
         if current.metadata.deletion_timestamp is not None:
             raise Conflict(f"{_name(current)} is being deleted; it is made again when it is gone", status=409)
         if not _is_drifted(current, intent):
@@ -87,13 +87,13 @@ class Applier:
         # An apply without force still adopts a foreign object whose fields do not differ: look first, past the cache.
         live = await self._live(intent)
         if live is not None:
-            _check_owner(live, owner)
+            check_owner(live, owner)
         try:
             applied = await self._client.apply(intent)
         except Conflict as error:
             raise Conflict(f"{_name(intent)}: {error.message}", status=409, causes=error.causes) from error
         if not applied.created:
-            _check_owner(applied.object, owner)
+            check_owner(applied.object, owner)
         outcome = ApplyOutcome.CREATED if applied.created else ApplyOutcome.UPDATED
         return AppliedIntent(applied.object, outcome)
 
@@ -106,7 +106,13 @@ class Applier:
     async def _again(self, intent: R, current: R) -> AppliedIntent[R]:
         draft = intent.edit()
         draft.metadata.uid = current.metadata.uid
-        applied = (await self._client.apply(draft, force=True)).object
+        try:
+            applied = (await self._client.apply(draft, force=True)).object
+        except Invalid as error:
+            # What the server says of another object under that name; of none at all it says Conflict.
+            if any(cause.field == "metadata.uid" for cause in error.causes):
+                raise Conflict(f"{_name(intent)} was made anew meanwhile", status=409) from error
+            raise
         if applied.metadata.resource_version == current.metadata.resource_version and self._metrics is not None:
             self._metrics.unchanged_applies.labels(intent.resource_type.kind.lower()).inc()
         if _is_drifted(applied, intent):
@@ -129,7 +135,8 @@ def _with_owner(wanted: R, owner: Resource) -> R:
     return draft
 
 
-def _check_owner(obj: Resource, owner: Resource) -> None:
+def check_owner(obj: Resource, owner: Resource) -> None:
+    """Raises `NotOurs` unless the owner controls an object; its text says whose the object is, and what to do."""
     found = controller_of(obj)
     if found is not None and found.uid == owner.metadata.uid:
         return

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.client import Client
-from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import KubectlError
 from kaito.kube.apps_v1 import Deployment
 from kaito.kube.conditions import is_true
 from kaito.kube.core_v1 import Node, Service
-from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, Cluster, filled_in, install_crds, manifest
-from tests.operating.manager_process import ManagerProcess
+from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, Cluster, filled_in, manifest
 
 NAME = "workspace-phi-3-mini"
 ADAPTER_NAME = "workspace-phi-3-mini-adapter"
-
-
-@pytest.fixture(scope="module")
-async def manager(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ManagerProcess]:
-    await install_crds(control_plane)
-    log = tmp_path_factory.mktemp("walkthrough") / "manager.log"
-    async with ManagerProcess(control_plane.kubeconfig, log) as running:
-        yield running
-        assert running.failures() == []
-
-
-@pytest.fixture
-async def cluster(
-    manager: ManagerProcess, control_plane: ControlPlane, client: Client, namespace: str
-) -> AsyncIterator[Cluster]:
-    made = Cluster(control_plane, client, namespace)
-    yield made
-    await made.kubectl("delete", "workspace", "--all", "--timeout=60s")
 
 
 @pytest.mark.parametrize(("example", "name"), [(PHI_3, NAME), (PHI_3_WITH_ADAPTERS, ADAPTER_NAME)])
@@ -57,12 +34,15 @@ async def test_the_machine_is_as_karpenter_and_kaito_know_it(cluster: Cluster) -
     (machine,) = await cluster.claims(NAME)
     assert isinstance(machine, Machine)
     assert "karpenter.sh/termination" in machine.metadata.finalizers
-    assert machine.metadata.labels.items() >= {
-        "karpenter.sh/provisioner-name": "default",
-        "kaito.sh/workspace": NAME,
-        "kaito.sh/workspacenamespace": cluster.namespace,
-        "apps": "phi-3",
-    }.items()
+    assert (
+        machine.metadata.labels.items()
+        >= {
+            "karpenter.sh/provisioner-name": "default",
+            "kaito.sh/workspace": NAME,
+            "kaito.sh/workspacenamespace": cluster.namespace,
+            "apps": "phi-3",
+        }.items()
+    )
     assert requirements(machine) == {
         "node.kubernetes.io/instance-type": ("In", ("Standard_NC6s_v3",)),
         "karpenter.sh/provisioner-name": ("In", ("default",)),
@@ -91,15 +71,18 @@ async def test_the_node_is_registered_labelled_and_initialized(cluster: Cluster)
     assert "karpenter.sh/termination" in node.metadata.finalizers
     assert [owner.uid for owner in node.metadata.owner_references] == [machine.metadata.uid]
     assert node.spec.provider_id == machine.status.provider_id
-    assert node.metadata.labels.items() >= {
-        "karpenter.sh/registered": "true",
-        "karpenter.sh/initialized": "true",
-        "accelerator": "nvidia",
-        "kaito.sh/machine-type": "gpu",
-        "kaito.sh/workspace": NAME,
-        "apps": "phi-3",
-        "node.kubernetes.io/instance-type": "Standard_NC6s_v3",
-    }.items()
+    assert (
+        node.metadata.labels.items()
+        >= {
+            "karpenter.sh/registered": "true",
+            "karpenter.sh/initialized": "true",
+            "accelerator": "nvidia",
+            "kaito.sh/machine-type": "gpu",
+            "kaito.sh/workspace": NAME,
+            "apps": "phi-3",
+            "node.kubernetes.io/instance-type": "Standard_NC6s_v3",
+        }.items()
+    )
     assert ("sku", "gpu", "NoSchedule") in {(taint.key, taint.value, taint.effect) for taint in node.spec.taints}
 
 
@@ -166,32 +149,7 @@ async def test_a_tuning_manifest_says_in_its_condition_that_tuning_is_not_there_
     assert await cluster.claims() == []
 
 
-async def test_with_node_claims_the_same_walk_through_works(
-    control_plane: ControlPlane, client: Client, namespace: str, tmp_path: Any
-) -> None:
-    await install_crds(control_plane)
-    cluster = Cluster(control_plane, client, namespace)
-    arguments = ("--node-provisioner", "nodeclaim")
-    async with ManagerProcess(control_plane.kubeconfig, tmp_path / "log", *arguments) as manager:
-        await cluster.apply(filled_in(PHI_3))
-        await cluster.ready(NAME)
-        (claim,) = await cluster.claims(NAME, NodeClaim)
-        assert isinstance(claim, NodeClaim)
-        assert await cluster.claims(NAME, Machine) == []
-        for condition in ("Launched", "Registered", "Initialized", "Ready"):
-            assert is_true(claim.status.conditions, condition), condition
-        assert "karpenter.sh/termination" in claim.metadata.finalizers
-        assert claim.metadata.labels["karpenter.sh/nodepool"] == "kaito"
-        assert claim.metadata.annotations["karpenter.sh/do-not-disrupt"] == "true"
-        assert requirements(claim)["node.kubernetes.io/instance-type"] == ("In", ("Standard_NC6s_v3",))
-        (pod,) = await cluster.pods(NAME)
-        assert pod.spec.node_name == claim.status.node_name
-        await cluster.delete(NAME)
-        await cluster.gone(NAME)
-        assert manager.failures() == []
-
-
-def requirements(claim: Machine | NodeClaim) -> dict[str, tuple[str, tuple[str, ...]]]:
+def requirements(claim: Machine) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {each.key: (each.operator, each.values) for each in claim.spec.requirements}
 
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client import Client
 from kaito.client.errors import NotFound
 from kaito.controllers.claims import Claim
@@ -147,7 +147,9 @@ class Cluster:
         async def probe() -> bool:
             found = await self.client.list(Workspace, namespace=self.namespace)
             by_name = {each.metadata.name: told(each) for each in found}
-            waiting = {name: by_name.get(name) for name in wanted if by_name.get(name, {}) != dict.fromkeys(READY, "True")}
+            waiting = {
+                name: by_name.get(name) for name in wanted if by_name.get(name, {}) != dict.fromkeys(READY, "True")
+            }
             assert not waiting, f"not ready: {waiting}"
             return True
 
@@ -182,7 +184,9 @@ class Cluster:
 
     async def left_of(self, name: str) -> list[str]:
         """What there is of a Workspace."""
-        named: list[Resource | None] = [await self.find(kind, name) for kind in (Workspace, Deployment, StatefulSet, Service)]
+        named: list[Resource | None] = [
+            await self.find(kind, name) for kind in (Workspace, Deployment, StatefulSet, Service)
+        ]
         found: list[Resource] = [each for each in named if each is not None]
         found += [*await self.pods(name), *await self.nodes(name), *await self.claims(name)]
         found += await self.claims(name, NodeClaim)

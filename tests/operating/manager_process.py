@@ -90,14 +90,13 @@ class ManagerProcess:
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        return sum(
-            value for found, value in await self._samples(name) if labels.items() <= found.items()
-        )
+        return sum(value for found, value in await self._samples(name) if labels.items() <= found.items())
 
     async def writes(self) -> float:
         """How many writing requests it has sent."""
         return sum(
-            value for found, value in await self._samples("rest_client_requests_total")
+            value
+            for found, value in await self._samples("rest_client_requests_total")
             if found["method"] in WRITE_METHODS
         )
 

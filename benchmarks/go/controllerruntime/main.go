@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ func main() {
 	round := flag.Int64("round", 0, "what to write into each status; 0: write nothing")
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
-	reconciler := &widgetReconciler{objects: *objects, round: *round, seen: map[client.ObjectKey]struct{}{}}
+	reconciler := &widgetReconciler{round: *round, waiting: *objects, seen: make([]bool, *objects)}
 	manager, err := newManager(reconciler, *workers)
 	if err != nil {
 		log.Fatal(err)
@@ -73,13 +74,13 @@ func newManager(reconciler *widgetReconciler, workers int) (ctrl.Manager, error)
 }
 
 type widgetReconciler struct {
-	client  client.Client
-	objects int
-	round   int64
-	began   time.Time
+	client client.Client
+	round  int64
+	began  time.Time
 
-	lock sync.Mutex
-	seen map[client.ObjectKey]struct{}
+	lock    sync.Mutex
+	waiting int
+	seen    []bool
 }
 
 func (r *widgetReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -97,18 +98,25 @@ func (r *widgetReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 			return ctrl.Result{}, err
 		}
 	}
-	r.count(request.NamespacedName)
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, r.count(request.Name)
 }
 
-func (r *widgetReconciler) count(key client.ObjectKey) {
+func (r *widgetReconciler) count(name string) error {
+	index, err := strconv.Atoi(name[len(name)-6:])
+	if err != nil {
+		return err
+	}
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	before := len(r.seen)
-	r.seen[key] = struct{}{}
-	if len(r.seen) == r.objects && before < r.objects {
+	if r.seen[index] {
+		return nil
+	}
+	r.seen[index] = true
+	r.waiting--
+	if r.waiting == 0 {
 		say("synced", time.Since(r.began).Seconds())
 	}
+	return nil
 }
 
 func say(event string, seconds float64) {

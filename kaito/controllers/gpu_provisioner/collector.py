@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from kaito.api import keys
 from kaito.client.client import Client
 from kaito.client.errors import NotFound
-from kaito.controllers.claims import ClaimKind
-from kaito.controllers.gpu_provisioner.provider import Instance, Provider
+from kaito.controllers.claims import MACHINE, NODE_CLAIM, ClaimKind
+from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, Provider
+from kaito.controllers.machine.node import claim_owner
+from kaito.controllers.machine.termination import INSTANCE_POLL, remove_node
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
-from kaito.runtime.owners import drop_finalizer
 from kaito.runtime.reconciler import Result
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,10 @@ SWEEP_INTERVAL = timedelta(minutes=2)
 
 
 class InstanceCollector:
-    """Reconciles by instance name: one key per claim, node or instance.
+    """Reconciles by node name.
 
     Before anything is removed, the claim's absence is confirmed by a live read: a cache can lag, and what is removed
-    here runs somebody's model.
+    here runs somebody's model. Claims of both wire kinds count, whichever of them this process makes.
 
     Args:
         client: reads and writes.
@@ -44,22 +45,24 @@ class InstanceCollector:
         self._now = now
 
     async def reconcile_key(self, key: ObjectKey) -> Result:
-        """Removes the node and the instance of a name whose claim is gone."""
+        """Removes a node, and the instance that it is, if the claim that they were made for is gone."""
         node = await self._node(key.name)
         if node is None or keys.MACHINE_TYPE_LABEL not in node.metadata.labels:
             return Result()
-        if await self._claim_exists(key.name, live=False):
+        name = node.metadata.labels.get(keys.AGENT_POOL_LABEL, node.metadata.name)
+        uid = await self._claim_uid(node, name)
+        if not uid or await self._claim_lives(name, uid):
             return Result()
         created = node.metadata.creation_timestamp
         age = self._now() - created if created is not None else ORPHAN_AGE
         if age < ORPHAN_AGE:
             return Result(requeue_after=ORPHAN_AGE - age + timedelta(seconds=1))
-        if await self._claim_exists(key.name, live=True):
+        if await self._claim_lives_for_sure(name, uid):
             return Result()
         log.warning("removing a node whose claim is gone", extra={"node": key.name, "provider": self._provider.name})
-        if not await self._provider.begin_delete(key.name):
-            return Result(requeue_after=timedelta(seconds=5))
-        await self._remove_node(node)
+        if not await self._provider.begin_delete(name, uid):
+            return Result(requeue_after=INSTANCE_POLL)
+        await remove_node(self._client, node)
         return Result()
 
     async def sweep(self) -> list[Instance]:
@@ -70,35 +73,45 @@ class InstanceCollector:
         """
         removed = []
         for instance in await self._provider.list():
-            if await self._node(instance.name) is not None:
+            if instance.state is InstanceState.DELETING or await self._node(instance.name) is not None:
                 continue
-            if not await self._claim_exists(instance.name, live=True):
+            if not await self._claim_lives_for_sure(instance.name, instance.uid):
                 log.warning("removing an instance whose claim is gone", extra={"instance": instance.name})
-                await self._provider.begin_delete(instance.name)
+                await self._provider.begin_delete(instance.name, instance.uid)
                 removed.append(instance)
         return removed
 
-    async def _claim_exists(self, name: str, *, live: bool) -> bool:
-        client = self._client.live if live else self._client
+    async def _claim_uid(self, node: Node, name: str) -> str:
+        """The uid of the claim that a node was made for; empty for a node that is not ours at all."""
+        owner = claim_owner(node)
+        if owner is not None:
+            return owner.uid
+        instance = await self._provider.observe(name)
+        return instance.uid if instance is not None and self._provider.is_node_of(instance, node) else ""
+
+    async def _claim_lives(self, name: str, uid: str) -> bool:
+        return await self._has_uid(self._client, self._claims, name, uid)
+
+    async def _claim_lives_for_sure(self, name: str, uid: str) -> bool:
+        for kind in (MACHINE, NODE_CLAIM):
+            if await self._has_uid(self._client.live, kind, name, uid):
+                return True
+        return False
+
+    async def _has_uid(self, client: Client, kind: ClaimKind, name: str, uid: str) -> bool:
         try:
-            await client.get(self._claims.kind, ObjectKey(name))
+            claim = await client.get(kind.kind, ObjectKey(name))
         except NotFound:
+            # The claim, or its whole kind, is not there.
             return False
-        return True
+        # A cloud that lost the uid is given the benefit of the doubt.
+        return uid in ("", claim.metadata.uid)
 
     async def _node(self, name: str) -> Node | None:
         try:
             return await self._client.get(Node, ObjectKey(name))
         except NotFound:
             return None
-
-    async def _remove_node(self, node: Node) -> None:
-        try:
-            await self._client.delete(Node, node.key, uid=node.metadata.uid)
-            current = await self._client.live.get(Node, node.key)
-        except NotFound:
-            return
-        await drop_finalizer(self._client, current, keys.TERMINATION_FINALIZER)
 
 
 class Sweeper:

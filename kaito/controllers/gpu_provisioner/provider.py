@@ -117,8 +117,13 @@ class Provider(Protocol):
         """
         ...
 
-    async def begin_delete(self, name: str) -> bool:
+    async def begin_delete(self, name: str, uid: str) -> bool:
         """Asks for an instance to go away and returns without waiting; True once it is gone. Ask again until then.
+
+        Args:
+            name: of the instance.
+            uid: of the claim that it was made for; an instance of that name which carries another uid is another's,
+                stays as it is, and counts as gone.
 
         Raises:
             ProviderError: the cloud did not answer, or refused.

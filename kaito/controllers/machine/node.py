@@ -38,6 +38,20 @@ async def register(client: Client, node: Node, claim: Claim) -> Node:
     return await client.patch(Node, node.key, {"metadata": metadata, **patch})
 
 
+def is_of(node: Node, claim: Claim) -> bool:
+    """Whether a node is the claim's: registered for it, or (not registered yet) the instance launched for it."""
+    owner = claim_owner(node)
+    if owner is not None:
+        return owner.uid == claim.metadata.uid
+    return bool(claim.status.provider_id) and node.spec.provider_id == claim.status.provider_id
+
+
+def claim_owner(node: Node) -> OwnerReference | None:
+    """The claim, of whatever wire kind, for which a node is registered."""
+    owners = node.metadata.owner_references
+    return next((owner for owner in owners if owner.api_version.startswith("karpenter.sh/")), None)
+
+
 async def mark_initialized(client: Client, node: Node) -> None:
     """Labels a node as usable."""
     if node.metadata.labels.get(keys.INITIALIZED_LABEL) != "true":
@@ -90,9 +104,12 @@ def _registration(node: Node, claim: Claim) -> dict[str, Any]:
     if missing:
         metadata["labels"] = missing
     patch: dict[str, Any] = {"metadata": metadata} if metadata else {}
-    taints = _missing_taints(node, claim)
-    if taints:
-        patch["spec"] = {"taints": [taint.to_dict() for taint in node.spec.taints] + taints}
+    before = [taint.to_dict() for taint in node.spec.taints]
+    # What kept pods away until the node was known has done its work.
+    kept = [taint for taint in before if taint["key"] != keys.UNREGISTERED_TAINT]
+    taints = [*kept, *_missing_taints(node, claim)]
+    if taints != before:
+        patch["spec"] = {"taints": taints}
     return patch
 
 

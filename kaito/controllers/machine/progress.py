@@ -29,6 +29,7 @@ class Progress:
         self._conditions = kind.conditions.initialize(claim.status.conditions, created, claim.metadata.generation)
         self._fields: dict[str, Any] = {}
         self._labels: dict[str, str] = {}
+        self.is_lost = False
 
     def unmet(self, step: str, reason: str, message: str, final: bool = False) -> None:
         """A step is not taken: Unknown while it may still be, False when nothing will come of waiting."""
@@ -52,7 +53,13 @@ class Progress:
         """The node has joined."""
         self._met(self._kind.registered)
         self._fields["nodeName"] = node.metadata.name
-        self._fields["allocatable"] = dict(node.status.allocatable)
+        if node.status.allocatable:
+            self._fields["allocatable"] = dict(node.status.allocatable)
+
+    def lost(self, reason: str, message: str) -> None:
+        """The node, or what it runs on, is going away, and will not come back."""
+        self.unmet(self._kind.registered, reason, message, final=True)
+        self.is_lost = True
 
     def initialized(self) -> None:
         """Pods can use the node."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from kaito.api import keys
 from kaito.client.client import Client
 from kaito.client.errors import NotFound
-from kaito.controllers.claims import Claim, ClaimKind, instance_type_of
+from kaito.controllers.claims import Claim, ClaimKind, instance_type_of, is_managed
 from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, LaunchSpec, Provider, ProviderError
 from kaito.controllers.machine.node import initialization_fault, mark_initialized, register
 from kaito.controllers.machine.progress import Progress
@@ -24,6 +24,8 @@ from kaito.runtime.reconciler import Result
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL = timedelta(seconds=5)
+# No event tells that a name has become free, or that a cloud has come to know an instance type.
+REFUSED_INTERVAL = timedelta(minutes=1)
 GIBIBYTE = Quantity.parse("1Gi")
 
 
@@ -42,26 +44,46 @@ class ClaimReconciler:
         self._provider = provider
         self._claims = claims
         self._now = now
-        self._termination = Termination(client, provider)
+        self._termination = Termination(client, provider, now)
 
     async def reconcile(self, claim: Claim) -> Result:
         """Moves a claim on: launch, registration, initialization; or, when it is being deleted, termination."""
+        if not is_managed(claim):
+            return Result()
+        try:
+            return await self._step(claim)
+        except NotFound as error:
+            # The claim, or its node, went while it was worked on.
+            log.info("claim or node is gone", extra={"claim": claim.metadata.name, "error": str(error)})
+            return Result(requeue_after=POLL_INTERVAL)
+
+    async def _step(self, claim: Claim) -> Result:
         if claim.metadata.deletion_timestamp is not None:
-            return await self._termination.step(claim, await self._node_of(claim))
+            return await self._termination.step(claim, await self._nodes(claim))
         claim = await ensure_finalizer(self._client, claim, keys.TERMINATION_FINALIZER)
         progress = Progress(self._claims, claim, self._now())
         try:
-            return await self._advance(claim, progress)
+            result = await self._advance(claim, progress)
         finally:
             # Also when a step failed: how far it came, and why no further, is what the user looks at.
             await progress.save(self._client)
+        if progress.is_lost:
+            # The claim goes with its node, is drained and terminated in order, and whoever wanted it makes another.
+            log.warning("node is going away, and its claim with it", extra={"claim": claim.metadata.name})
+            await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
+        return result
 
     async def _advance(self, claim: Claim, progress: Progress) -> Result:
         instance = await self._launch(claim, progress)
         if instance is None:
-            return Result()
-        if instance.state is not InstanceState.RUNNING:
-            return Result(requeue_after=POLL_INTERVAL)
+            return Result(requeue_after=REFUSED_INTERVAL)
+        match instance.state:
+            case InstanceState.RUNNING:
+                pass
+            case InstanceState.CREATING | InstanceState.DELETING:
+                return Result(requeue_after=POLL_INTERVAL)
+            case InstanceState.FAILED:
+                return Result(requeue_after=REFUSED_INTERVAL)
         node = await self._register(claim, instance, progress)
         if node is None:
             return Result()
@@ -84,14 +106,16 @@ class ClaimReconciler:
                 progress.unmet(launched, "Creating", instance.message or f"{self._provider.name} is creating it")
             case InstanceState.FAILED:
                 progress.unmet(launched, "LaunchFailed", instance.message, final=True)
+            case InstanceState.DELETING if claim.status.provider_id:
+                progress.lost("InstanceGoing", f"instance {instance.provider_id} is being deleted")
             case InstanceState.DELETING:
-                progress.unmet(launched, "InstanceGoing", f"{self._provider.name} is deleting its instance", final=True)
+                progress.unmet(launched, "InstanceGoing", f"an earlier instance {instance.name} is still going away")
         return instance
 
     async def _observe_or_create(self, claim: Claim) -> Instance:
         if is_true(claim.status.conditions, self._claims.launched):
             instance = await self._provider.observe(claim.metadata.name)
-            if instance is not None:
+            if instance is not None and instance.uid in ("", claim.metadata.uid):
                 return instance
         return await self._provider.begin_create(_launch_spec(claim))
 
@@ -107,19 +131,11 @@ class ClaimReconciler:
             progress.unmet(self._claims.registered, reason, message, final=bool(nodes))
             return None
         if nodes[0].metadata.deletion_timestamp is not None:
-            await self._let_go(claim, nodes[0], progress)
+            progress.lost("NodeDeleted", f"node {nodes[0].metadata.name} is being deleted")
             return None
         node = await register(self._client, nodes[0], claim)
         progress.registered(node)
         return node
-
-    async def _let_go(self, claim: Claim, node: Node, progress: Progress) -> None:
-        """Somebody deletes the node: the claim goes with it, and is drained and terminated in order."""
-        log.warning("node is being deleted, and its claim with it", extra={"node": node.metadata.name})
-        progress.unmet(
-            self._claims.registered, "NodeDeleted", f"node {node.metadata.name} is being deleted", final=True
-        )
-        await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
 
     async def _initialize(self, node: Node, progress: Progress) -> Result:
         fault = initialization_fault(node, progress.claim)
@@ -131,18 +147,15 @@ class ClaimReconciler:
         return Result()
 
     async def _nodes(self, claim: Claim) -> list[Node]:
-        if claim.status.node_name:
-            node = await self._node_of(claim)
-            return [node] if node is not None else []
-        # Providers name what joins after the claim, or label it with the pool's name.
-        named = await self._client.list(Node, labels=f"{keys.AGENT_POOL_LABEL}={claim.metadata.name}")
-        return list(named)
-
-    async def _node_of(self, claim: Claim) -> Node | None:
-        try:
-            return await self._client.get(Node, ObjectKey(claim.status.node_name or claim.metadata.name))
-        except NotFound:
-            return None
+        """Nodes that may be the claim's: providers name what joins after the claim, or label it with that name."""
+        labelled = await self._client.list(Node, labels=f"{keys.AGENT_POOL_LABEL}={claim.metadata.name}")
+        found = {node.metadata.name: node for node in labelled}
+        for name in {claim.metadata.name, claim.status.node_name} - {"", *found}:
+            try:
+                found[name] = await self._client.get(Node, ObjectKey(name))
+            except NotFound:
+                continue
+        return list(found.values())
 
 
 def _launch_spec(claim: Claim) -> LaunchSpec:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -13,7 +14,9 @@ from kaito.client.errors import NotFound, TooManyRequests
 from kaito.client.transport import Request
 from kaito.controllers.claims import Claim
 from kaito.controllers.gpu_provisioner.provider import Provider
+from kaito.controllers.machine.node import is_of
 from kaito.kube.core_v1 import Node, Pod
+from kaito.kube.pod_v1 import Toleration
 from kaito.runtime.owners import drop_finalizer
 from kaito.runtime.reconciler import Result
 
@@ -21,6 +24,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_POLL = timedelta(seconds=1)
 INSTANCE_POLL = timedelta(seconds=5)
+# A kubelet that is gone ends no pod: after this long past its time a pod is not waited for (karpenter).
+STUCK_AFTER = timedelta(minutes=1)
 
 
 class Termination:
@@ -29,26 +34,36 @@ class Termination:
     Args:
         client: reads and writes.
         provider: the cloud.
+        now: wall clock.
     """
 
-    def __init__(self, client: Client, provider: Provider) -> None:
+    def __init__(self, client: Client, provider: Provider, now: Callable[[], datetime]) -> None:
         self._client = client
         self._provider = provider
+        self._now = now
 
-    async def step(self, claim: Claim, node: Node | None) -> Result:
-        """Does what comes next; the claim's finalizer goes last."""
+    async def step(self, claim: Claim, nodes: Iterable[Node]) -> Result:
+        """Does what comes next; the claim's finalizer goes last.
+
+        Args:
+            claim: with a deletion timestamp.
+            nodes: that may be its node; those that are another's are left alone.
+        """
         if keys.TERMINATION_FINALIZER not in claim.metadata.finalizers:
             return Result()
-        if node is not None:
-            node = await self._cordon(node)
-            if await self._drain(node):
+        name = claim.metadata.name
+        own = [node for node in nodes if is_of(node, claim)]
+        # Where the instance is gone, nobody is left who could end the pods.
+        if own and await self._provider.observe(name) is not None:
+            staying = [await self._drain(await self._cordon(node)) for node in own]
+            if any(staying):
                 return Result(requeue_after=DRAIN_POLL)
-        if not await self._provider.begin_delete(claim.metadata.name):
+        if not await self._provider.begin_delete(name, claim.metadata.uid):
             return Result(requeue_after=INSTANCE_POLL)
-        if node is not None:
-            await self._remove(node)
+        for node in own:
+            await remove_node(self._client, node)
         await drop_finalizer(self._client, claim, keys.TERMINATION_FINALIZER)
-        log.info("claim terminated", extra={"claim": claim.metadata.name})
+        log.info("claim terminated", extra={"claim": name})
         return Result()
 
     async def _cordon(self, node: Node) -> Node:
@@ -65,7 +80,7 @@ class Termination:
     async def _drain(self, node: Node) -> int:
         """Asks the pods of a node to leave; returns how many are still there."""
         pods = await self._client.live.list(Pod, fields=f"spec.nodeName={node.metadata.name}")
-        staying = [pod for pod in pods if _must_leave(pod)]
+        staying = [pod for pod in pods if self._must_leave(pod)]
         for pod in staying:
             if pod.metadata.deletion_timestamp is None:
                 await self._evict(pod)
@@ -88,19 +103,36 @@ class Termination:
             # A disruption budget holds the pod: it is asked again, for as long as it takes.
             log.info("pod stays for now", extra={"pod": str(pod.key), "error": error.message})
 
-    async def _remove(self, node: Node) -> None:
-        try:
-            if node.metadata.deletion_timestamp is None:
-                await self._client.delete(Node, node.key, uid=node.metadata.uid)
-            current = await self._client.live.get(Node, node.key)
-        except NotFound:
-            return
-        await drop_finalizer(self._client, current, keys.TERMINATION_FINALIZER)
+    def _must_leave(self, pod: Pod) -> bool:
+        if pod.status.phase in ("Succeeded", "Failed"):
+            return False
+        asked = pod.metadata.deletion_timestamp
+        if asked is not None and asked + STUCK_AFTER < self._now():
+            return False
+        owners = {owner.kind for owner in pod.metadata.owner_references}
+        # Static pods have no life without their node; a DaemonSet's, and what tolerates the taint, would come back.
+        return not owners & {"Node", "DaemonSet"} and not any(map(_stays_on, pod.spec.tolerations))
 
 
-def _must_leave(pod: Pod) -> bool:
-    if pod.status.phase in ("Succeeded", "Failed"):
-        return False
-    owners = {owner.kind for owner in pod.metadata.owner_references}
-    # Static pods have no life without their node, and a DaemonSet's would come back at once.
-    return not owners & {"Node", "DaemonSet"}
+async def remove_node(client: Client, node: Node) -> None:
+    """Deletes a Node whose instance is gone, our finalizer included; one that is gone is what was wanted.
+
+    Raises:
+        Conflict: it changed meanwhile; try again.
+    """
+    try:
+        current = await client.live.get(Node, node.key)
+        if current.metadata.uid == node.metadata.uid and current.metadata.deletion_timestamp is None:
+            await client.delete(Node, node.key, uid=node.metadata.uid)
+            current = await client.live.get(Node, node.key)
+    except NotFound:
+        return
+    if current.metadata.uid == node.metadata.uid:
+        await drop_finalizer(client, current, keys.TERMINATION_FINALIZER)
+
+
+def _stays_on(toleration: Toleration) -> bool:
+    """Whether a pod with this toleration could be scheduled onto a node that is being drained."""
+    return toleration.effect in (None, "", "NoSchedule") and (
+        toleration.key == keys.DISRUPTED_TAINT or (not toleration.key and toleration.operator == "Exists")
+    )

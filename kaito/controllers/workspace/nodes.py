@@ -24,8 +24,6 @@ from kaito.runtime.apply import NotOurs
 
 log = logging.getLogger(__name__)
 
-UNAVAILABLE_REASONS = frozenset({"InvalidRequest", "NameTaken", "LaunchFailed"})
-
 
 @dataclass(frozen=True, slots=True)
 class Supply:
@@ -53,8 +51,7 @@ class Supply:
                 report.false(condition_type, self.reason, self.message)
             else:
                 report.true(condition_type, _READY_REASONS[condition_type], f"ready: {', '.join(self.nodes)}")
-        if self.nodes:
-            report.worker_nodes(self.nodes)
+        report.worker_nodes(self.nodes)
 
 
 _READY_REASONS = {
@@ -90,10 +87,9 @@ class NodeSupply:
             return await self._existing(workspace, plan)
         found = await self._claims_of(workspace.key)
         by_name = {claim.metadata.name: claim for claim in found if is_of(claim, workspace)}
-        claims = [
-            by_name.get(wanted.name) or await self._make(workspace, plan, wanted) for wanted in _on_record(workspace)
-        ]
-        await self._release_others(workspace, found, {claim.metadata.name for claim in claims})
+        on_record = workspace.status.node_claims
+        claims = [by_name.get(wanted.name) or await self._make(workspace, plan, wanted) for wanted in on_record]
+        await self._release_others(workspace, found)
         return await self._assess(claims, plan)
 
     async def release(self, workspace: Workspace) -> list[str]:
@@ -105,8 +101,8 @@ class NodeSupply:
 
     async def collect_orphans(self, key: ObjectKey) -> None:
         """Deletes the claims of a Workspace that is gone, after a live read has confirmed that."""
-        orphans = await self._claims_of(key)
-        if not orphans:
+        orphans = [claim for claim in await self._claims_of(key) if keys.WORKSPACE_UID_LABEL in claim.metadata.labels]
+        if all(claim.metadata.deletion_timestamp is not None for claim in orphans):
             return
         try:
             await self._client.live.get(Workspace, key)
@@ -117,7 +113,11 @@ class NodeSupply:
 
     async def _claims_of(self, key: ObjectKey) -> Sequence[Claim]:
         labels = f"{keys.WORKSPACE_LABEL}={key.name},{keys.WORKSPACE_NAMESPACE_LABEL}={key.namespace}"
-        found: Sequence[Claim] = await self._client.list(self._claims.kind, labels=labels)
+        try:
+            found: Sequence[Claim] = await self._client.list(self._claims.kind, labels=labels)
+        except NotFound:
+            # Where nodes are brought along, the CRD may not be installed, and nothing may wait for it.
+            return ()
         return found
 
     async def _make(self, workspace: Workspace, plan: Plan, wanted: WantedClaim) -> Claim:
@@ -134,10 +134,27 @@ class NodeSupply:
         log.info("claim made", extra={"workspace": str(workspace.key), "claim": claim.metadata.name})
         return made
 
-    async def _release_others(self, workspace: Workspace, found: Sequence[Claim], kept: set[str]) -> None:
-        """Deletes claims of this name's past: of an earlier Workspace, or of an earlier incarnation."""
-        for claim in found:
-            if claim.metadata.name not in kept and not is_of(claim, workspace):
+    async def _release_others(self, workspace: Workspace, found: Sequence[Claim]) -> None:
+        """Deletes what is left of this name's past: claims of an earlier Workspace, or that are wanted no more.
+
+        Claims without our uid label were made by somebody else, such as an upstream KAITO before us, and stay.
+        """
+        kept = {wanted.name for wanted in workspace.status.node_claims}
+        others = [
+            claim
+            for claim in found
+            if claim.metadata.name not in kept
+            and claim.metadata.deletion_timestamp is None
+            and keys.WORKSPACE_UID_LABEL in claim.metadata.labels
+        ]
+        if not others:
+            return
+        # A node may hang on it: what is wanted is asked for past the cache.
+        live = await self._client.live.get(Workspace, workspace.key)
+        kept = {wanted.name for wanted in live.status.node_claims}
+        for claim in others:
+            if claim.metadata.name not in kept:
+                log.warning("removing a claim that is not wanted any more", extra={"claim": claim.metadata.name})
                 await self._delete(claim)
 
     async def _delete(self, claim: Claim) -> None:
@@ -178,16 +195,15 @@ class NodeSupply:
     async def _existing(self, workspace: Workspace, plan: Plan) -> Supply:
         matches = selector_predicate(workspace.resource.label_selector)
         nodes = [node for node in await self._client.list(Node) if matches(node.metadata.labels) and is_ready(node)]
+        equipped = [node.metadata.name for node in nodes if gpu_count(node) >= plan.gpus_per_node]
+        if len(equipped) >= plan.nodes:
+            return Supply(True, "", "", tuple(equipped), claimed=False)
         names = tuple(node.metadata.name for node in nodes)
-        if len(nodes) < plan.nodes:
-            wanted = ", ".join(f"{key}={value}" for key, value in plan.node_labels.items())
-            message = (
-                f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some, "
-                f"or set resource.instanceType to have nodes made"
-            )
-            return Supply(False, "NodeNotReady", message, names, claimed=False)
-        return await self._assess_nodes(names[: plan.nodes], plan, claimed=False)
-
-
-def _on_record(workspace: Workspace) -> Sequence[WantedClaim]:
-    return workspace.status.node_claims
+        if len(nodes) >= plan.nodes:
+            return await self._assess_nodes(names, plan, claimed=False)
+        wanted = ", ".join(f"{key}={value}" for key, value in plan.node_labels.items())
+        message = (
+            f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some, "
+            f"or set resource.instanceType to have nodes made"
+        )
+        return Supply(False, "NodeNotReady", message, names, claimed=False)

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
-from kaito.client.errors import Invalid, NotFound
+from kaito.client.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
 from kaito.controllers.claims import ClaimKind
 from kaito.controllers.workspace.nodes import NodeSupply, Supply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
 from kaito.controllers.workspace.status import Report
 from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
 from kaito.kube.apps_v1 import Deployment, StatefulSet
-from kaito.kube.core_v1 import Service
+from kaito.kube.core_v1 import Pod, Service
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.apply import Applier, NotOurs
+from kaito.runtime.apply import Applier, NotOurs, check_owner
 from kaito.runtime.owners import controller_of, drop_finalizer, ensure_finalizer
 from kaito.runtime.reconciler import Result
+
+R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
 
 DELETION_POLL = timedelta(seconds=5)
+# No event tells that a quota was raised, a rule relaxed, or an object of somebody else's removed.
+REFUSED_POLL = timedelta(seconds=10)
+REFUSALS = (NotOurs, Invalid, Forbidden)
+"""What trying again at once does not help against, and waiting may."""
 
 
 class WorkspaceReconciler:
@@ -65,30 +73,33 @@ class WorkspaceReconciler:
             return Result()
         if workspace.metadata.deletion_timestamp is not None:
             return await self._delete(workspace)
-        report = Report(workspace, self._now())
         try:
-            plan = self._planner.plan(workspace)
-            return await self._advance(workspace, plan, report)
+            return await self._advance(workspace, self._planner.plan(workspace))
         except PlanError as error:
-            _refuse(report, error.reason, error.message)
-        except (NotOurs, Invalid) as error:
-            _refuse(report, type(error).__name__, str(error))
-        await report.save(self._client)
-        return Result()
+            await self._refuse(key, error.reason, error.message)
+            return Result()
+        except REFUSALS as error:
+            await self._refuse(key, type(error).__name__, str(error))
+        except NotFound as error:
+            # The Workspace, or what belongs to it, went while it was worked on.
+            log.info("workspace or a part of it is gone", extra={"workspace": str(key), "error": str(error)})
+        return Result(requeue_after=REFUSED_POLL)
 
-    async def _advance(self, workspace: Workspace, plan: Plan, report: Report) -> Result:
+    async def _advance(self, workspace: Workspace, plan: Plan) -> Result:
         if plan.makes_nodes:
             workspace = await self._prepare(workspace, plan)
-            report = Report(workspace, self._now())
+        report = Report(workspace, self._now())
         supply = await self._supply.step(workspace, plan)
         supply.describe(report)
-        if supply.ready:
-            await self._serve(workspace, plan, report)
-        elif not workspace.status.worker_nodes:
+        result = Result()
+        # What runs is looked after, and spoken of, also while its nodes are not well.
+        if supply.ready or await self._find(_kind_of(plan), workspace.key) is not None:
+            result = await self._serve(workspace, plan, report)
+        else:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
         await report.save(self._client)
-        return Result()
+        return result
 
     async def _prepare(self, workspace: Workspace, plan: Plan) -> Workspace:
         """Sees to what must be so before a claim costs money.
@@ -96,7 +107,7 @@ class WorkspaceReconciler:
         That is a workload which the server accepts, the finalizer, and the claims' names on record.
         """
         if keys.WORKSPACE_FINALIZER not in workspace.metadata.finalizers:
-            await self._client.apply(workload(workspace, plan, self._options), dry_run=True)
+            await self._try_out(workspace, plan)
             workspace = await ensure_finalizer(self._client, workspace, keys.WORKSPACE_FINALIZER)
         wanted = await self._supply.wanted(workspace, plan)
         if wanted == workspace.status.node_claims:
@@ -105,22 +116,77 @@ class WorkspaceReconciler:
         report.claims(wanted)
         pending = Supply(False, "NodeClaimNotReady", f"asking for {plan.nodes} node(s) {plan.sku}", ())
         pending.describe(report)
-        report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
+        if await self._find(_kind_of(plan), workspace.key) is None:
+            report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
         return await report.save(self._client)
 
-    async def _serve(self, workspace: Workspace, plan: Plan, report: Report) -> None:
-        await self._applier.apply(service(workspace), workspace)
-        if plan.nodes > 1:
-            await self._applier.apply(headless_service(workspace), workspace)
-        applied = (await self._applier.apply(workload(workspace, plan, self._options), workspace)).object
-        fault = _workload_fault(applied, plan.nodes)
+    async def _try_out(self, workspace: Workspace, plan: Plan) -> None:
+        """Has the server check what is to run, the workload and its pod, and that its names are not taken.
+
+        Raises:
+            NotOurs, Invalid, Forbidden: it cannot run.
+        """
+        wanted = workload(workspace, plan, self._options)
+        for made in (wanted, service(workspace)):
+            existing = await self._find(type(made), made.key)
+            if existing is not None:
+                check_owner(existing, workspace)
+        template = wanted.spec.template
+        pod = Pod.model_validate(
+            {"metadata": {**_named(workspace), "labels": template.metadata.labels}, "spec": template.spec}
+        )
+        try:
+            await self._client.apply(wanted, force=True, dry_run=True)
+            await self._client.create(pod, dry_run=True)
+        except (Invalid, Forbidden) as error:
+            if "cannot create resource" not in error.message:
+                raise
+            log.warning("dry run is not allowed", extra={"workspace": str(workspace.key), "error": error.message})
+        except (AlreadyExists, BadRequest) as error:
+            # Some admission webhooks cannot tell without doing.
+            log.warning("dry run told nothing", extra={"workspace": str(workspace.key), "error": error.message})
+
+    async def _serve(self, workspace: Workspace, plan: Plan, report: Report) -> Result:
+        try:
+            fault = await self._apply(workspace, plan)
+        except REFUSALS as error:
+            report.false(keys.INFERENCE_READY, type(error).__name__, str(error))
+            return Result(requeue_after=REFUSED_POLL)
         if fault is None:
             report.true(
                 keys.INFERENCE_READY, "WorkspaceInferenceStatusSuccess", "Inference has been deployed successfully"
             )
         else:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", fault)
+        return Result()
+
+    async def _apply(self, workspace: Workspace, plan: Plan) -> str | None:
+        """Applies Services and workload; returns why the workload does not serve yet."""
+        # Of both kinds only one can have the GPUs.
+        await self._delete_owned(StatefulSet if plan.nodes == 1 else Deployment, workspace)
+        await self._applier.apply(service(workspace), workspace)
+        if plan.nodes > 1:
+            await self._applier.apply(headless_service(workspace), workspace)
+        applied = await self._applier.apply(workload(workspace, plan, self._options), workspace)
+        return _workload_fault(applied.object, plan.nodes)
+
+    async def _refuse(self, key: ObjectKey, reason: str, message: str) -> None:
+        # Read again: what was read at first may have been written since.
+        workspace = await self._find(Workspace, key)
+        if workspace is None:
+            return
+        report = Report(workspace, self._now())
+        report.false(keys.RESOURCE_READY, reason, message)
+        report.false(keys.INFERENCE_READY, reason, message)
+        report.sum_up()
+        await report.save(self._client)
+
+    async def _find(self, kind: type[R], key: ObjectKey) -> R | None:
+        try:
+            return await self._client.get(kind, key)
+        except NotFound:
+            return None
 
     async def _delete(self, workspace: Workspace) -> Result:
         """Takes the workload away before the nodes, so that nothing is drained that is not wanted any more."""
@@ -141,25 +207,21 @@ class WorkspaceReconciler:
 
     async def _delete_owned(self, kind: type[Resource], workspace: Workspace) -> None:
         for name in (workspace.metadata.name, f"{workspace.metadata.name}-headless"):
-            key = ObjectKey(name, workspace.metadata.namespace)
-            try:
-                found = await self._client.get(kind, key)
-                owner = controller_of(found)
-                if (
-                    owner is None
-                    or owner.uid != workspace.metadata.uid
-                    or found.metadata.deletion_timestamp is not None
-                ):
-                    continue
-                await self._client.delete(kind, key, uid=found.metadata.uid)
-            except NotFound:
+            found = await self._find(kind, ObjectKey(name, workspace.metadata.namespace))
+            owner = controller_of(found) if found is not None else None
+            if found is None or owner is None or owner.uid != workspace.metadata.uid:
                 continue
+            if found.metadata.deletion_timestamp is None:
+                with contextlib.suppress(NotFound):
+                    await self._client.delete(kind, found.key, uid=found.metadata.uid)
 
 
-def _refuse(report: Report, reason: str, message: str) -> None:
-    report.false(keys.RESOURCE_READY, reason, message)
-    report.false(keys.INFERENCE_READY, reason, message)
-    report.sum_up()
+def _kind_of(plan: Plan) -> type[Deployment] | type[StatefulSet]:
+    return Deployment if plan.nodes == 1 else StatefulSet
+
+
+def _named(workspace: Workspace) -> dict[str, object]:
+    return {"name": workspace.metadata.name, "namespace": workspace.metadata.namespace}
 
 
 def _workload_fault(applied: Deployment | StatefulSet, replicas: int) -> str | None:

@@ -92,6 +92,12 @@ def test_maps_of_a_draft_are_replaced_and_not_changed_in_place() -> None:
     assert draft.to_dict() == {"engine": {"labels": {"a": "b", "c": "d"}}}
 
 
+def test_a_draft_says_nothing_of_what_was_not_written_in_it() -> None:
+    draft = Car.model_validate({}).edit()
+    assert draft.to_dict() == {}
+    assert draft.edit().to_dict() == {}
+
+
 def test_the_error_names_the_field_and_the_way_out() -> None:
     with pytest.raises(FrozenModelError, match=r"Car\.seat_count cannot be assigned: .*\.edit\(\)"):
         Car().seat_count = 1

@@ -130,7 +130,9 @@ class QueueAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_snapshot_shows_the_model(self) -> None:
         snapshot = self.queue.snapshot(self.now)
-        in_order = sorted(self.model.ready, key=lambda key: (-self.model.ready[key].priority, self.model.ready[key].place))
+        in_order = sorted(
+            self.model.ready, key=lambda key: (-self.model.ready[key].priority, self.model.ready[key].place)
+        )
         assert [waiting.key for waiting in snapshot.ready] == in_order
         assert {key: -seconds + self.now for key, seconds in snapshot.ready} == {
             key: waiting.since for key, waiting in self.model.ready.items()

@@ -40,10 +40,10 @@ class PoolReconciler(Reconciler[Pool]):
     async def reconcile(self, pool: Pool) -> Result:
         """One step towards the wanted size."""
         name = pool.metadata.name
-        owner = {"apiVersion": "example.com/v1", "kind": "Pool", "name": name, "uid": pool.metadata.uid}
+        uid = pool.metadata.uid
+        owner = {"apiVersion": "example.com/v1", "kind": "Pool", "name": name, "uid": uid, "controller": True}
         for number in range(pool.spec.size):
-            metadata = {"name": f"{name}-{number}", "labels": {"pool": name}}
-            metadata["ownerReferences"] = [owner | {"controller": True}]  # type: ignore[assignment]
+            metadata = {"name": f"{name}-{number}", "labels": {"pool": name}, "ownerReferences": [owner]}
             await self._client.apply(Node.model_validate({"metadata": metadata}))
         nodes = await self._client.list(Node, labels=f"pool={name}")
         ready = sum("Ready" in str(node.to_dict().get("status")) for node in nodes)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PROGRAMS = ("replayed.py", "replayed_manager.py")
+PROGRAMS = ("replayed.py", "replayed_manager.py", "replayed_operator.py")
 
 
 def replay(program: str, seed: int, hash_seed: int) -> list[Any]:

@@ -46,7 +46,7 @@ class KwokProvider:
             node = await self._client.create(_node(spec, sku))
         except AlreadyExists:
             node = await self._client.live.get(Node, ObjectKey(spec.name))
-            if node.metadata.annotations.get(CLAIM_UID_ANNOTATION) != spec.uid:
+            if _claim_uid(node) != spec.uid:
                 raise NameTaken(f"Node {spec.name} exists and was not made for this claim; delete it") from None
         return _instance(node)
 
@@ -57,11 +57,12 @@ class KwokProvider:
         except NotFound:
             return None
 
-    async def begin_delete(self, name: str) -> bool:
+    async def begin_delete(self, name: str, uid: str) -> bool:
         """See `Provider.begin_delete`. The Node object is the instance: it is gone when its last finalizer is."""
         try:
-            node = await self._client.get(Node, ObjectKey(name))
-            if node.metadata.deletion_timestamp is None:
+            # Live: a node that the cache does not show yet would stay for ever.
+            node = await self._client.live.get(Node, ObjectKey(name))
+            if _claim_uid(node) == uid and node.metadata.deletion_timestamp is None:
                 await self._client.delete(Node, ObjectKey(name), uid=node.metadata.uid)
         except NotFound:
             pass
@@ -77,11 +78,15 @@ class KwokProvider:
         return node.spec.provider_id == instance.provider_id
 
 
+def _claim_uid(node: Node) -> str:
+    return node.metadata.annotations.get(CLAIM_UID_ANNOTATION, "")
+
+
 def _instance(node: Node) -> Instance:
     going = node.metadata.deletion_timestamp is not None
     return Instance(
         name=node.metadata.name,
-        uid=node.metadata.annotations.get(CLAIM_UID_ANNOTATION, ""),
+        uid=_claim_uid(node),
         provider_id=node.spec.provider_id or "",
         state=InstanceState.DELETING if going else InstanceState.RUNNING,
         instance_type=node.metadata.labels.get(keys.INSTANCE_TYPE_LABEL, ""),
