@@ -1,6 +1,6 @@
 """KubeModel: the base of every Kubernetes type; immutable, camelCase on the wire, keeps fields it does not know."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -30,7 +30,7 @@ class KubeModel(BaseModel):
     )
 
     if TYPE_CHECKING:
-        _draft: "_Within | None"
+        _draft: ClassVar["_Within | None"]
 
     if not TYPE_CHECKING:  # a type checker would take it for a field that every constructor needs
         __pydantic_extra__: dict[str, FrozenJson]

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 DELETION_POLL = timedelta(seconds=5)
 # No event tells that a quota was raised, a rule relaxed, or an object of somebody else's removed.
-REFUSED_POLL = timedelta(seconds=10)
+REFUSED_POLL = timedelta(seconds=5)
 REFUSALS = (NotOurs, Invalid, Forbidden)
 """What trying again at once does not help against, and waiting may."""
 

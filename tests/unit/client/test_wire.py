@@ -46,7 +46,7 @@ def test_a_line_longer_than_any_buffer_is_one_line() -> None:
 
 def test_a_page_leaves_its_objects_as_they_were_written() -> None:
     page = wire.decode_page(
-        b'{"metadata":{"resourceVersion":"7","continue":"t"},"items":[{"a" : 1.50},{"b":2}],"kind":"L"}'
+        b'{"metadata":{"resourceVersion":"7","continue":"t"},"items":[{"a" : 1.50},{"b":2}]}'
     )
     assert [bytes(item) for item in page.items] == [b'{"a" : 1.50}', b'{"b":2}']
     assert (page.metadata.resource_version, page.metadata.continue_) == ("7", "t")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaito.client.transport import Request, Response, Transport
+from kaito.client.transport import Request, Response, ResponseStream, Transport
 from kaito.informers.reflector import Reflector, State
 from kaito.informers.store import Change, Store
 from kaito.kube.core_v1 import ConfigMap
@@ -66,7 +66,7 @@ class ScriptedTransport:
     async def send(self, request: Request) -> Response:
         raise AssertionError(request)
 
-    async def stream(self, request: Request) -> ScriptedStream:
+    async def stream(self, request: Request) -> ResponseStream:
         if self._pieces is None:
             await asyncio.get_running_loop().create_future()
         pieces, self._pieces = self._pieces or (), None
