@@ -83,6 +83,9 @@ def instance_type_of(claim: Claim) -> str:
     return ""
 
 
+NOT_TAKEN_UP = "not looked at yet by the machine controller"
+
+
 def is_managed(claim: Claim) -> bool:
     """Whether a claim is KAITO's; others are Karpenter's own, or somebody's who runs another controller for them.
 
@@ -100,7 +103,7 @@ def first_unmet(kind: ClaimKind, claim: Claim) -> tuple[str, str]:
     for step in (kind.launched, kind.registered, kind.initialized):
         condition = next((item for item in claim.status.conditions if item.type == step), None)
         if condition is None:
-            return step, "not looked at yet; is the machine controller running?"
+            return step, NOT_TAKEN_UP
         if condition.status != "True":
             return step, condition.message or condition.reason or condition.status
     return keys.READY, "not ready"

@@ -104,6 +104,9 @@ class Applier:
             return None
 
     async def _again(self, intent: R, current: R) -> AppliedIntent[R]:
+        if not _is_drifted(repaired := _repaired(current, intent), intent):
+            # Only what others added is in the way, which an apply would leave there.
+            return AppliedIntent(await self._client.update(repaired), ApplyOutcome.UPDATED)
         draft = intent.edit()
         draft.metadata.uid = current.metadata.uid
         try:
@@ -112,7 +115,9 @@ class Applier:
             # What the server says of another object under that name; of none at all it says Conflict.
             if any(cause.field == "metadata.uid" for cause in error.causes):
                 raise Conflict(f"{_name(intent)} was made anew meanwhile", status=409) from error
-            raise
+            # A field that nobody wants can contradict one that is wanted (rollingUpdate beside Recreate), and an apply
+            # leaves it where it is; an update does not.
+            applied = await self._client.update(_replaced(current, intent))
         if applied.metadata.resource_version == current.metadata.resource_version and self._metrics is not None:
             self._metrics.unchanged_applies.labels(intent.resource_type.kind.lower()).inc()
         if _is_drifted(applied, intent):
@@ -154,6 +159,14 @@ def _is_drifted(current: Resource, intent: Resource) -> bool:
 
 def _repaired(current: R, intent: R) -> R:
     return type(current).model_validate(without_strangers(current.to_dict(), intent.to_dict()))
+
+
+def _replaced(current: R, intent: R) -> R:
+    """The object with the intent's content and nothing else; of its metadata everything stays."""
+    wanted = intent.to_dict()
+    before = current.to_dict()["metadata"]
+    merged = {name: {**before.get(name, {}), **wanted["metadata"].get(name, {})} for name in ("labels", "annotations")}
+    return type(current).model_validate({**wanted, "metadata": {**before, **merged}})
 
 
 def _name(obj: Resource) -> str:

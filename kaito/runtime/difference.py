@@ -22,6 +22,8 @@ _MERGE_KEYS: tuple[tuple[str, ...], ...] = (
 # Maps whose values are quantities: the server writes 1024Mi back as 1Gi.
 _QUANTITY_MAPS = frozenset({"limits", "requests", "capacity", "allocatable", "hard"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "storage"})
+# Maps that nobody defaults: a key that is not wanted is another's.
+_EXACT_MAPS = frozenset({"limits", "requests", "nodeSelector", "matchLabels"})
 # Lists in metadata belong to many; items of others are no drift there.
 _SHARED = frozenset({"ownerReferences", "finalizers"})
 
@@ -29,7 +31,8 @@ _SHARED = frozenset({"ownerReferences", "finalizers"})
 def differs(current: Any, wanted: Any, path: tuple[str, ...] = ()) -> bool:
     """Whether a wanted field is missing or has another value, or a wanted list has items that nobody wants.
 
-    Fields that only `current` has are defaults or another's, and no difference.
+    Fields that only `current` has are defaults or another's, and no difference; but for keys of the few maps that
+    nobody defaults, such as a container's limits.
 
     Args:
         current: the object, or a part of it, as JSON.
@@ -40,6 +43,8 @@ def differs(current: Any, wanted: Any, path: tuple[str, ...] = ()) -> bool:
         if not isinstance(current, Mapping):
             # An empty wanted object is written back as nothing at all.
             return bool(wanted) or current is not None
+        if _is_exact(path) and current.keys() - wanted.keys():
+            return True
         return any(differs(current.get(name), value, (*path, name)) for name, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         if current is None:
@@ -51,8 +56,10 @@ def differs(current: Any, wanted: Any, path: tuple[str, ...] = ()) -> bool:
 
 
 def without_strangers(current: Any, wanted: Any, path: tuple[str, ...] = ()) -> Any:
-    """Returns `current` without the list items (of lists that are wanted) that the intent does not have."""
+    """Returns `current` without the items, of lists and exact maps that are wanted, that the intent does not have."""
     if isinstance(wanted, Mapping) and isinstance(current, Mapping):
+        if _is_exact(path):
+            return {name: value for name, value in current.items() if name in wanted}
         return {
             name: without_strangers(value, wanted[name], (*path, name)) if name in wanted else value
             for name, value in current.items()
@@ -108,6 +115,10 @@ def _identity(item: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]
 
 def _is_shared(path: tuple[str, ...]) -> bool:
     return len(path) > 1 and path[-2] == "metadata" and path[-1] in _SHARED
+
+
+def _is_exact(path: tuple[str, ...]) -> bool:
+    return bool(path) and path[-1] in _EXACT_MAPS
 
 
 def _is_quantity(path: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kaito.api import keys
 from kaito.client.client import Client
+from kaito.client.errors import Conflict
 from kaito.controllers.claims import Claim
 from kaito.kube.core_v1 import Node
 from kaito.kube.meta_v1 import OwnerReference
@@ -29,13 +30,13 @@ async def register(client: Client, node: Node, claim: Claim) -> Node:
     """Ties a node to its claim: finalizer, owner, labels, taints. Writes only what is missing.
 
     Raises:
-        Conflict: the node changed meanwhile; reconcile again.
+        Conflict: the node changes all the time; reconcile again.
     """
-    patch = _registration(node, claim)
-    if not patch:
-        return node
-    metadata = {**patch.pop("metadata", {}), "resourceVersion": node.metadata.resource_version}
-    return await client.patch(Node, node.key, {"metadata": metadata, **patch})
+    try:
+        return await _register(client, node, claim)
+    except Conflict:
+        # A node that joins is written by many: what the cache shows of it is seldom the newest.
+        return await _register(client, await client.live.get(Node, node.key), claim)
 
 
 def is_of(node: Node, claim: Claim) -> bool:
@@ -85,6 +86,14 @@ def initialization_fault(node: Node, claim: Claim) -> tuple[str, str] | None:
             hint = "; is the NVIDIA device plugin running?" if name == keys.GPU_RESOURCE else ""
             return "ResourceNotRegistered", f"node {node.metadata.name} offers no {name} yet{hint}"
     return None
+
+
+async def _register(client: Client, node: Node, claim: Claim) -> Node:
+    patch = _registration(node, claim)
+    if not patch:
+        return node
+    metadata = {**patch.pop("metadata", {}), "resourceVersion": node.metadata.resource_version}
+    return await client.patch(Node, node.key, {"metadata": metadata, **patch})
 
 
 def _registration(node: Node, claim: Claim) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import WantedClaim
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, NotFound
-from kaito.controllers.claims import Claim, ClaimKind, first_unmet
+from kaito.controllers.claims import NOT_TAKEN_UP, Claim, ClaimKind, first_unmet
 from kaito.controllers.machine.node import gpu_count, is_ready
 from kaito.controllers.workspace.plan import Plan
 from kaito.controllers.workspace.status import Report
@@ -76,6 +76,10 @@ class NodeSupply:
     async def wanted(self, workspace: Workspace, plan: Plan) -> tuple[WantedClaim, ...]:
         """The claims that the Workspace is to have; to be persisted before `step` makes them."""
         return wanted_claims(workspace, plan.nodes, await self._claims_of(workspace.key))
+
+    def asked_for(self, wanted: Sequence[WantedClaim]) -> Supply:
+        """How the nodes are while their claims are only on record, or nobody has looked at them."""
+        return self._not_ready(wanted[0].name, self._claims.launched, NOT_TAKEN_UP, ())
 
     async def step(self, workspace: Workspace, plan: Plan) -> Supply:
         """Makes the claims on record that there are not, and tells how far the nodes are.
@@ -165,15 +169,17 @@ class NodeSupply:
         except NotFound:
             return
 
+    def _not_ready(self, name: str, step: str, why: str, nodes: tuple[str, ...]) -> Supply:
+        message = f"{self._claims.kind.__name__} {name}: {step} is not True: {why}"
+        return Supply(False, "NodeClaimNotReady", message, nodes)
+
     async def _assess(self, claims: Sequence[Claim], plan: Plan) -> Supply:
         nodes = tuple(claim.status.node_name for claim in claims if claim.status.node_name)
         for claim in claims:
             if claim.metadata.deletion_timestamp is not None:
                 return Supply(False, "NodeClaimNotReady", f"{claim.kind} {claim.metadata.name} is being deleted", nodes)
             if not is_true(claim.status.conditions, keys.READY):
-                step, why = first_unmet(self._claims, claim)
-                message = f"{claim.kind} {claim.metadata.name}: {step} is not True: {why}"
-                return Supply(False, "NodeClaimNotReady", message, nodes)
+                return self._not_ready(claim.metadata.name, *first_unmet(self._claims, claim), nodes)
         return await self._assess_nodes(nodes, plan, claimed=True)
 
     async def _assess_nodes(self, names: tuple[str, ...], plan: Plan, *, claimed: bool) -> Supply:

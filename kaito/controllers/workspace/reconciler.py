@@ -13,7 +13,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
 from kaito.controllers.claims import ClaimKind
-from kaito.controllers.workspace.nodes import NodeSupply, Supply
+from kaito.controllers.workspace.nodes import NodeSupply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
 from kaito.controllers.workspace.status import Report
 from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
@@ -114,8 +114,7 @@ class WorkspaceReconciler:
             return workspace
         report = Report(workspace, self._now())
         report.claims(wanted)
-        pending = Supply(False, "NodeClaimNotReady", f"asking for {plan.nodes} node(s) {plan.sku}", ())
-        pending.describe(report)
+        self._supply.asked_for(wanted).describe(report)
         if await self._find(_kind_of(plan), workspace.key) is None:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
@@ -198,7 +197,10 @@ class WorkspaceReconciler:
         remaining = await self._supply.release(workspace)
         if remaining:
             report = Report(workspace, self._now())
-            report.true(keys.WORKSPACE_DELETING, "workspaceDeleted", f"waits for {', '.join(remaining)} to go")
+            waits = f"being deleted; waits for {', '.join(remaining)} to go"
+            report.true(keys.WORKSPACE_DELETING, "workspaceDeleted", waits)
+            report.false(keys.INFERENCE_READY, "workspaceDeleted", "being deleted")
+            report.sum_up()
             await report.save(self._client)
             return Result(requeue_after=DELETION_POLL)
         await drop_finalizer(self._client, workspace, keys.WORKSPACE_FINALIZER)
@@ -227,12 +229,11 @@ def _named(workspace: Workspace) -> dict[str, object]:
 def _workload_fault(applied: Deployment | StatefulSet, replicas: int) -> str | None:
     """Why a workload does not serve yet; None when it does."""
     status = applied.status
-    if status.observed_generation < applied.metadata.generation:
-        return f"{applied.kind} {applied.metadata.name} is being rolled out"
-    if status.updated_replicas < replicas or status.ready_replicas < replicas:
-        stuck = next(
-            (item for item in status.conditions if item.type == "Progressing" and item.status == "False"), None
-        )
-        why = f": {stuck.message}" if stuck is not None else ""
-        return f"{applied.kind} {applied.metadata.name}: {status.ready_replicas} of {replicas} pods are ready{why}"
-    return None
+    # What is said of an earlier generation is not about the pods that are wanted now.
+    is_current = status.observed_generation >= applied.metadata.generation
+    ready = min(status.ready_replicas, status.updated_replicas) if is_current else 0
+    if ready >= replicas:
+        return None
+    stuck = next((item for item in status.conditions if item.type == "Progressing" and item.status == "False"), None)
+    why = f": {stuck.message}" if is_current and stuck is not None else ""
+    return f"{applied.kind} {applied.metadata.name}: {ready} of {replicas} pods are ready{why}"

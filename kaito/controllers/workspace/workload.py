@@ -118,8 +118,9 @@ def _pod(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> dict[str
         "volumes": _volumes(adapters),
     }
     images = [adapter for adapter in adapters if adapter.source.image]
+    # An empty list says that there shall be none; without it, somebody else's would be none of our business.
+    pod["initContainers"] = [_puller(adapter, options) for adapter in images]
     if images:
-        pod["initContainers"] = [_puller(adapter, options) for adapter in images]
         secrets = sorted({name for adapter in images for name in adapter.source.image_pull_secrets})
         if secrets:
             pod["imagePullSecrets"] = [{"name": name} for name in secrets]
@@ -154,17 +155,14 @@ def _container(
         "readinessProbe": probe,
         "volumeMounts": _mounts(adapters),
     }
-    environment = _environment(workspace, adapters)
-    if environment:
-        container["env"] = environment
+    container["env"] = _environment(workspace, adapters)
     return container
 
 
 def _environment(workspace: Workspace, adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
-    environment: list[dict[str, Any]] = []
-    if adapters:
-        strengths = {adapter.source.name: float(adapter.strength or "1.0") for adapter in adapters}
-        environment.append({"name": "KAITO_ADAPTERS", "value": json.dumps(strengths)})
+    # Always there, so that the list is ours, and what others add to it is drift.
+    strengths = {adapter.source.name: float(adapter.strength or "1.0") for adapter in adapters}
+    environment: list[dict[str, Any]] = [{"name": "KAITO_ADAPTERS", "value": json.dumps(strengths)}]
     preset = workspace.inference.preset if workspace.inference is not None else None
     options = preset.preset_options if preset is not None else None
     if options is not None and options.model_access_secret:

@@ -374,7 +374,12 @@ def test_whatever_breaks_whenever_the_store_ends_up_equal_to_the_server(seed: in
             for _ in range(150):
                 name = rng.choice(names)
                 exists = any(obj["metadata"]["name"] == name for obj in it.api.objects(ConfigMap))
-                (rng.choice([it.touch, it.drop]) if exists else it.put)(name)
+                if not exists:
+                    it.put(name)
+                elif rng.random() < 0.5:
+                    it.touch(name)
+                else:
+                    it.drop(name)
                 if rng.random() < 0.02:
                     it.api.store.compact()
                 await asyncio.sleep(rng.choice([0.0, 0.01, 0.5, 3.0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -46,7 +46,7 @@ class ScriptedStream:
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.status = 200
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self._pieces = pieces
 
     async def chunks(self) -> AsyncIterator[bytes]:
