@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from kaito.kube import CRDOptions, FrozenMap, KubeModel, ObjectKey, Resource
 
 NAMESPACE = "default"
@@ -52,7 +54,7 @@ class Widget(Resource, group="benchmarks.kaito.sh", version="v1"):
     crd: ClassVar[CRDOptions] = CRDOptions(status=True)
 
     spec: WidgetSpec
-    status: WidgetStatus = WidgetStatus()
+    status: WidgetStatus = Field(default_factory=WidgetStatus)
 
 
 def key(index: int) -> ObjectKey:

@@ -13,7 +13,6 @@ from typing import Any
 
 import kopf  # type: ignore[import-not-found]
 
-
 # As in benchmarks/widgets.py, which this environment cannot import.
 _DIGITS = 6
 
