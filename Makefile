@@ -16,7 +16,7 @@ UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup quickstart test test-unit test-integration lint format lock crds wheel wheelhouse clean
+.PHONY: help setup quickstart test test-unit test-integration chaos lint format lock crds wheel wheelhouse clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -40,6 +40,9 @@ test-unit: $(VENV) ## Unit tests only: no control plane, no network
 
 test-integration: setup ## Integration tests only: a real control plane on loopback
 	@$(BIN)/python -m pytest tests/integration
+
+chaos: setup ## The long runs: the manager killed at every write
+	@$(BIN)/python -m pytest -m chaos tests
 
 lint: $(VENV) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check --quiet $(SOURCES)

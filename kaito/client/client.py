@@ -160,7 +160,7 @@ class Client:
             )
             response = await self.request(requests.on_collection("GET", "list", kind.resource_type, namespace, query))
             page = wire.decode_page(response.body)
-            objects += [kind.model_validate_json(bytes(raw)) for raw in page.items]
+            objects += [kind.model_validate_json(bytes(raw)) for raw in page.items or ()]
             version, token = version or page.metadata.resource_version, page.metadata.continue_
             if not token:
                 return ObjectList(objects, version)

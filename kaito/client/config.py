@@ -64,7 +64,7 @@ def load_config(kubeconfig: str | os.PathLike[str] | None = None, *, context: st
     if os.environ.get("KUBECONFIG"):
         return from_kubeconfig(os.environ["KUBECONFIG"], context=context)
     if os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT_DIR / "token").exists():
-        return in_cluster()
+        return in_cluster(SERVICE_ACCOUNT_DIR)
     home = Path.home() / ".kube" / "config"
     if home.exists():
         return from_kubeconfig(str(home), context=context)
@@ -126,10 +126,16 @@ def from_kubeconfig(paths: str, *, context: str | None = None) -> Config:
             proxy=cluster.value.get("proxy-url"),
             server_hostname=cluster.value.get("tls-server-name"),
         )
-    except (ConfigException, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"kubeconfig {paths}: {type(error).__name__}: {error}") from error
+    except KeyError as error:
+        raise ConfigError(f"kubeconfig {paths}: an entry lacks {error}") from error
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(f"kubeconfig {paths}: empty, or not of a kubeconfig's shape ({error})") from error
+    except (ConfigException, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"kubeconfig {paths}: {error}") from error
     except OSError as error:
-        raise ConfigError(f"kubeconfig {paths}: {error.filename or ''} {error.strerror}") from error
+        raise ConfigError(
+            f"kubeconfig {paths}: {error.filename or 'certificates'}: {error.strerror or error}"
+        ) from error
 
 
 class _Entry(NamedTuple):
@@ -141,7 +147,8 @@ class _Entry(NamedTuple):
     def data(self, name: str) -> bytes | None:
         """What ``NAME-data`` holds, else what the file that ``NAME`` names does."""
         if self.value.get(f"{name}-data"):
-            return base64.b64decode(self.value[f"{name}-data"])
+            # Strictly, or garbage decodes to nothing, and no authority means that all the system's are trusted.
+            return base64.b64decode("".join(self.value[f"{name}-data"].split()), validate=True)
         return (self.base / self.value[name]).read_bytes() if self.value.get(name) else None
 
 
@@ -164,8 +171,10 @@ def _credentials(user: _Entry) -> Credentials:
         return StaticCredentials({"Authorization": f"Bearer {value['token']}"})
     if "exec" in value:
         plugin = value["exec"]
+        command = str(plugin["command"])
         return ExecCredentials(
-            plugin["command"],
+            # As client-go: a bare name is looked for on PATH, a relative path starts where the kubeconfig is.
+            str(user.base / command) if os.sep in command else command,
             plugin.get("args") or (),
             {item["name"]: item["value"] for item in plugin.get("env") or ()},
             plugin.get("apiVersion", "client.authentication.k8s.io/v1"),

@@ -108,9 +108,8 @@ class ExecCredentials:
         async with self._lock:
             if self._headers is None or self._expired():
                 status = await self._run()
+                self._expires_at = self._expiry(status.get("expirationTimestamp"))
                 self._headers = {"Authorization": f"Bearer {status['token']}"}
-                expiry = status.get("expirationTimestamp")
-                self._expires_at = datetime.fromisoformat(str(expiry)) if expiry else None
             return self._headers
 
     def invalidate(self) -> None:
@@ -122,18 +121,28 @@ class ExecCredentials:
             return False
         return (self._expires_at - datetime.now(UTC)).total_seconds() < EXEC_LEEWAY_S
 
+    def _expiry(self, text: object) -> datetime | None:
+        try:
+            moment = datetime.fromisoformat(str(text)) if text else None
+        except ValueError as error:
+            raise CredentialsError(f"credential plugin {self._command!r}: expirationTimestamp: {error}") from error
+        return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
     async def _run(self) -> dict[str, object]:
         if shutil.which(self._command) is None:
             raise CredentialsError(f"credential plugin {self._command!r} is not on PATH. {self._hint}".rstrip())
         info = {"apiVersion": self._api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
-        process = await asyncio.create_subprocess_exec(
-            self._command,
-            *self._args,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | self._env | {"KUBERNETES_EXEC_INFO": json.dumps(info)},
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._command,
+                *self._args,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=os.environ | self._env | {"KUBERNETES_EXEC_INFO": json.dumps(info)},
+            )
+        except OSError as error:
+            raise CredentialsError(f"credential plugin {self._command!r} cannot be run: {error.strerror}") from error
         try:
             out, err = await asyncio.wait_for(process.communicate(), EXEC_TIMEOUT_S)
         except TimeoutError:

@@ -127,11 +127,13 @@ class TransportError(KubeError):
 
     Attributes:
         sent: True when the request may have reached the server, so that the outcome of a write is unknown.
+        timed_out: True when the answer did not come in time, rather than the connection having broken.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool, timed_out: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.timed_out = timed_out
 
 
 class CacheNotSynced(KubeError):

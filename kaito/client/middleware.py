@@ -21,6 +21,7 @@ Middleware: TypeAlias = Callable[[Request, Handler], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
 MAX_RETRIES = 10
+RESET_WAIT_S = 1.0
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 LATENCY_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 
@@ -43,8 +44,9 @@ class RetryMiddleware:
     """Tries again what is safe to try again (client-go's rules).
 
     429 and 5xx answers that carry Retry-After were refused before they took effect: any verb is sent again. A GET is
-    also sent again when its connection broke; a write never is, since it may have happened. A 401 is tried once more
-    with fresh credentials.
+    also sent again when its connection broke, the first time at once (a kept connection that the server had closed);
+    a write never is, since it may have happened. What timed out is not sent again: its caller has waited long enough.
+    A 401 is tried once more with fresh credentials.
 
     Args:
         rng: source of jitter; waits are 1 to 1.25 times what the server asked for.
@@ -56,13 +58,13 @@ class RetryMiddleware:
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Runs the request, at most `MAX_RETRIES` times more."""
         refreshed = False
-        for _ in range(MAX_RETRIES):
+        for attempt in range(MAX_RETRIES):
             try:
                 response = await handler(request)
             except TransportError as error:
-                if request.is_write or not error.sent:
+                if request.is_write or not error.sent or error.timed_out:
                     raise
-                await self._wait(1.0)
+                await self._wait(RESET_WAIT_S if attempt else 0.0)
                 continue
             if response.status == 401 and not refreshed:
                 refreshed = True

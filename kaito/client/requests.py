@@ -25,6 +25,7 @@ def on_object(
         raise ValueError(f"{verb} {resource.plural}: an object needs a name")
     if resource.namespaced and not key.namespace:
         raise ValueError(f"{verb} {resource.plural} {key}: {resource.kind} is namespaced; name a namespace")
+    _check_segments(verb, resource, key.name, key.namespace or "")
     return Request(
         method,
         resource.path(key.namespace, key.name, subresource),
@@ -44,6 +45,9 @@ def on_collection(
     query: tuple[tuple[str, str], ...],
     timeout_s: float = 60.0,
 ) -> Request:
+    _check_segments(verb, resource, namespace or "")
+    if verb == "create" and resource.namespaced and not namespace:
+        raise ValueError(f"create {resource.plural}: {resource.kind} is namespaced; name a namespace")
     return Request(method, resource.path(namespace), verb, query=query, resource=resource, timeout_s=timeout_s)
 
 
@@ -56,3 +60,10 @@ def with_body(
 def selectors(labels: str, fields: str) -> tuple[tuple[str, str], ...]:
     given = (("labelSelector", labels), ("fieldSelector", fields))
     return tuple((name, value) for name, value in given if value)
+
+
+def _check_segments(verb: str, resource: ResourceType, *segments: str) -> None:
+    """Refuses names that are no path segment (Kubernetes' own rule): ``../secrets/x`` would be another resource."""
+    for segment in segments:
+        if segment in (".", "..") or "/" in segment or "%" in segment:
+            raise ValueError(f"{verb} {resource.plural}: {segment!r} is no name: it may not be . or .. nor hold / or %")

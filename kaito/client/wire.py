@@ -49,7 +49,7 @@ class ListPage(msgspec.Struct, gc=False):
     """A page of a list, its objects still bytes. They are views into the page: copy what is kept."""
 
     metadata: ListMetadata
-    items: list[msgspec.Raw] = []
+    items: list[msgspec.Raw] | None = None
 
 
 class WatchLine(msgspec.Struct, gc=False):

@@ -83,6 +83,8 @@ class Informer(Generic[R]):
         rng: random.Random | None = None,
         decoded: DecodedObjects | None = None,
     ) -> None:
+        # Schemas are built on first use, which takes some 20 ms: now, not at the first read while the loop is busy.
+        kind.model_rebuild()
         self.kind = kind
         self.namespace = namespace
         self.store = Store()

@@ -282,7 +282,7 @@ class Reflector:
             if response.status != 200:
                 raise error_from_response(request, response)
             page = wire.decode_page(response.body)
-            for index, raw in enumerate(page.items):
+            for index, raw in enumerate(page.items or ()):
                 replacement.add(raw)
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)

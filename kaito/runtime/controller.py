@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
@@ -102,7 +103,8 @@ class Controller(Generic[R]):
             manager.cache.informer(kind)
         for watch in self.watches:
             if watch.references is not None:
-                manager.cache.add_index(self.kind, watch.index_name, _as_values(watch.references))
+                values = _as_values(watch.references)
+                manager.cache.add_index(self.kind, watch.index_name, _as_keys(values) if watch.by_key else values)
 
     async def run(self, manager: Manager) -> None:
         """Runs until cancelled: waits for its caches, then works. On cancellation the workers' tasks are cancelled."""
@@ -156,8 +158,7 @@ class _Running(Generic[R]):
             yield cache.informer(watch.kind).add_handler(self._handler_of(watch))
 
     def _on_own(self, event: InformerEvent[R]) -> None:
-        where = self._controller.where
-        if where is None or where(event):
+        if _passes(self._controller.where, event):
             self._enqueue(event, event.key)
 
     def _on_owned(self, event: InformerEvent[Resource]) -> None:
@@ -170,9 +171,9 @@ class _Running(Generic[R]):
 
     def _handler_of(self, watch: AnyWatch) -> Callable[[InformerEvent[Resource]], None]:
         def handle(event: InformerEvent[Resource]) -> None:
-            if watch.where is not None and not watch.where(event):
+            if not _passes(watch.where, event):
                 return
-            keys = {key for obj in (event.old, event.new) if obj is not None for key in self._concerned(watch, obj)}
+            keys = {key for obj in _readable(event) for key in self._concerned(watch, obj)}
             for key in sorted(keys):
                 self._enqueue(event, key)
 
@@ -211,6 +212,12 @@ class _Running(Generic[R]):
                 self._metrics.terminal.inc()
                 self._count_error()
                 log.error("reconcile failed for good", extra={"error": str(error)})
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                # Something that the reconciler waited for was cancelled, not the worker, which must live on.
+                self._count_error()
+                self._retry(item, error)
             except Exception as error:
                 self._count_error()
                 self._retry(item, error)
@@ -221,14 +228,14 @@ class _Running(Generic[R]):
         controller = self._controller
         reconciler = controller.reconciler
         if not hasattr(reconciler, "reconcile"):
-            return await reconciler.reconcile_key(key)
+            return _checked(await reconciler.reconcile_key(key), reconciler)
         try:
             obj = await self._manager.client.get(controller.kind, key)
         except NotFound:
             return Result()
         except ValidationError as error:
             raise TerminalError(f"{controller.kind.__name__} {key} cannot be read: {error}") from error
-        return await reconciler.reconcile(obj)
+        return _checked(await reconciler.reconcile(obj), reconciler)
 
     def _finish(self, item: Item[ObjectKey], result: Result) -> None:
         self._limiter.forget(item.key)
@@ -243,7 +250,7 @@ class _Running(Generic[R]):
         self._metrics.error.inc()
         self._metrics.errors.inc()
 
-    def _retry(self, item: Item[ObjectKey], error: Exception) -> None:
+    def _retry(self, item: Item[ObjectKey], error: BaseException) -> None:
         delay_s = self._limiter.delay_s(item.key)
         asked_s = getattr(error, "retry_after_s", None) or 0.0
         failures = self._limiter.failures(item.key)
@@ -254,6 +261,43 @@ class _Running(Generic[R]):
             return
         self._metrics.panics.inc()
         log.error("reconcile failed", extra=fields, exc_info=error)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _checked(result: object, reconciler: object) -> Result:
+    if not isinstance(result, Result):
+        raise TypeError(f"{type(reconciler).__name__} returned {result!r}: return DONE, or another Result")
+    return result
+
+
+def _passes(where: EventFilter[R] | None, event: InformerEvent[R]) -> bool:
+    """Whether an event is to be looked at; one that the filter cannot read is, or a mended object would go unseen."""
+    try:
+        return where is None or where(event)
+    except ValidationError:
+        return True
+
+
+def _readable(event: InformerEvent[R]) -> Iterable[R]:
+    """The old and the new object, as far as they are there and keep to their schema; what does not is counted."""
+    for entry in (event.change.old, event.change.new):
+        with suppress(ValidationError):
+            if entry is not None:
+                yield event.informer.decode(entry)
+
+
+def _as_keys(values: Callable[[Resource], Iterable[str]]) -> Callable[[Resource], Iterable[str]]:
+    """Names without a namespace are of objects in the namespace of the one that refers to them."""
+
+    def keys(obj: Resource) -> Iterable[str]:
+        own = obj.metadata.namespace
+        return [name if own is None or "/" in name else f"{own}/{name}" for name in values(obj)]
+
+    return keys
 
 
 def _as_values(references: Callable[..., str | Iterable[str] | None]) -> Callable[[Resource], Iterable[str]]:

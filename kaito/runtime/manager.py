@@ -136,8 +136,10 @@ class Manager:
             log.info("manager started", extra={"manager": self.name, **self._bound()})
             await self._run_all()
         finally:
-            await self.servers.stop()
-            await self._transport.aclose()
+            try:
+                await self.servers.stop()
+            finally:
+                await self._transport.aclose()
             log.info("manager stopped", extra={"manager": self.name})
 
     async def _run_all(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ class Address(NamedTuple):
 
     host: str | None
     port: int
+
+    def __str__(self) -> str:
+        return f"{self.host or ''}:{self.port}"
 
 
 def parse_address(text: str) -> Address | None:
@@ -45,52 +49,55 @@ class Servers:
 
     def __init__(self, registry: CollectorRegistry, metrics: Address | None, health: Address | None) -> None:
         self._registry = registry
-        self._addresses = {"metrics": metrics, "health": health}
+        self._metrics_address = metrics
+        self._health_address = health
         self._runners: list[web.AppRunner] = []
         self.live_checks: dict[str, Check] = {}
         self.ready_checks: dict[str, Check] = {}
         self.bound: dict[str, Address] = {}
 
     async def start(self) -> None:
-        """Begins to serve.
+        """Begins to serve; all or nothing.
 
         Raises:
             OSError: an address is taken or not ours.
         """
-        apps: dict[Address, web.Application] = {}
-        for what, address in self._addresses.items():
-            if address is None:
-                continue
-            shared = address if address.port else Address(f"{address.host}#{what}", 0)
-            app = apps.setdefault(shared, web.Application())
-            self._add_routes(app, what)
-        for address, app in apps.items():
-            await self._serve(app, address)
+        metrics, health = self._metrics_address, self._health_address
+        try:
+            if metrics is not None and metrics == health and metrics.port:
+                await self._serve(metrics, "metrics", "health")
+                return
+            if metrics is not None:
+                await self._serve(metrics, "metrics")
+            if health is not None:
+                await self._serve(health, "health")
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Stops serving; requests in flight have a second to end."""
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        while self._runners:
+            await self._runners.pop().cleanup()
+        self.bound.clear()
 
-    def _add_routes(self, app: web.Application, what: str) -> None:
-        app.setdefault(_ROLES, []).append(what)
-        if what == "metrics":
+    async def _serve(self, address: Address, *roles: str) -> None:
+        app = web.Application()
+        if "metrics" in roles:
             app.router.add_get("/metrics", self._metrics)
-        else:
+        if "health" in roles:
             app.router.add_get("/healthz", self._live)
             app.router.add_get("/readyz", self._ready)
-
-    async def _serve(self, app: web.Application, address: Address) -> None:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
         self._runners.append(runner)
-        host = None if address.host is None else address.host.partition("#")[0]
-        site = web.TCPSite(runner, None if host in (None, "None") else host, address.port)
-        await site.start()
-        bound = runner.addresses[0]
-        for role in app[_ROLES]:
-            self.bound[role] = Address(str(bound[0]), int(bound[1]))
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            what = f"{' and '.join(roles)} server: cannot listen on {address}"
+            raise OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}; choose another address") from error
+        host, port = runner.addresses[0][:2]
+        self.bound.update(dict.fromkeys(roles, Address(str(host), int(port))))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
@@ -103,18 +110,22 @@ class Servers:
         return _report(self.ready_checks, request)
 
 
-_ROLES: web.AppKey[list[str]] = web.AppKey("roles", list)
-
-
 def _report(checks: Mapping[str, Check], request: web.Request) -> web.Response:
     """Answers as Kubernetes' own programs do: ``[+]name ok`` lines on failure or with ?verbose, else just ok."""
-    failures = {name: reason for name, check in checks.items() if (reason := check()) is not None}
+    failures = {name: reason for name, check in checks.items() if (reason := _ask(check)) is not None}
     lines = [f"[-]{name} failed: {failures[name]}" if name in failures else f"[+]{name} ok" for name in checks]
     if failures:
         return web.Response(status=503, text="\n".join([*lines, "check failed", ""]))
     if "verbose" in request.query:
         return web.Response(text="\n".join([*lines, "check passed", ""]))
     return web.Response(text="ok")
+
+
+def _ask(check: Check) -> str | None:
+    try:
+        return check()
+    except Exception as error:
+        return f"the check itself failed: {error!r}"
 
 
 class LoopLag:

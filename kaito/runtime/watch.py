@@ -40,7 +40,8 @@ class Watch(Generic[R]):
         map: from a changed object to the keys it concerns; asked for both the old and the new state.
         references: from an object of the controller's kind to the names (or ``namespace/name``, or whatever `by`
             returns) of the watched objects that it refers to: an index and a map in one.
-        by: with `references`, by what the watched object is referred to: one value or several; default its key.
+        by: with `references`, by what the watched object is referred to: one value or several; default its key, and
+            a name alone then means the namespace of the object that refers to it.
         where: only events that pass are looked at.
 
     Raises:
@@ -62,6 +63,7 @@ class Watch(Generic[R]):
         self.map = map
         self.references = references
         self.by = by or (lambda obj: str(obj.key))
+        self.by_key = by is None and kind.resource_type.namespaced
         self.where = where
 
     @property

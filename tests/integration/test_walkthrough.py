@@ -11,7 +11,7 @@ from kaito.devcluster.errors import KubectlError
 from kaito.kube.apps_v1 import Deployment
 from kaito.kube.conditions import is_true
 from kaito.kube.core_v1 import Node, Service
-from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, Cluster, filled_in, manifest
+from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, Cluster, filled_in, manifest, workspace
 
 NAME = "workspace-phi-3-mini"
 ADAPTER_NAME = "workspace-phi-3-mini-adapter"
@@ -30,7 +30,7 @@ async def test_an_applied_manifest_becomes_ready_and_prints_as_the_walk_through_
 
 async def test_the_machine_is_as_karpenter_and_kaito_know_it(cluster: Cluster) -> None:
     await cluster.apply(filled_in(PHI_3))
-    workspace = await cluster.ready(NAME)
+    found = await cluster.ready(NAME)
     (machine,) = await cluster.claims(NAME)
     assert isinstance(machine, Machine)
     assert "karpenter.sh/termination" in machine.metadata.finalizers
@@ -56,7 +56,7 @@ async def test_the_machine_is_as_karpenter_and_kaito_know_it(cluster: Cluster) -
     assert machine.spec.machine_template_ref.name == machine.metadata.name
     for condition in ("MachineLaunched", "MachineRegistered", "MachineInitialized", "Ready"):
         assert is_true(machine.status.conditions, condition), condition
-    assert machine.metadata.name == workspace.status.node_claims[0].name
+    assert machine.metadata.name == found.status.node_claims[0].name
     assert machine.metadata.name.startswith("ws")
     assert len(machine.metadata.name) == 11
     printed = (await cluster.kubectl("get", "machine", machine.metadata.name, "--no-headers")).split()
@@ -88,18 +88,18 @@ async def test_the_node_is_registered_labelled_and_initialized(cluster: Cluster)
 
 async def test_the_deployment_runs_on_the_node_that_the_machine_brought(cluster: Cluster) -> None:
     await cluster.apply(filled_in(PHI_3))
-    workspace = await cluster.ready(NAME)
+    found = await cluster.ready(NAME)
     deployment = (await cluster.get(Deployment, NAME)).to_dict()
     pod = deployment["spec"]["template"]["spec"]
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
-    assert [owner["uid"] for owner in deployment["metadata"]["ownerReferences"]] == [workspace.metadata.uid]
+    assert [owner["uid"] for owner in deployment["metadata"]["ownerReferences"]] == [found.metadata.uid]
     assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     assert {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"} in pod["tolerations"]
     assert affinity(pod)["apps"] == ["phi-3"]
     (running,) = await cluster.pods(NAME)
     (machine,) = await cluster.claims(NAME)
     assert running.spec.node_name == machine.status.node_name
-    assert workspace.status.worker_nodes == (machine.status.node_name,)
+    assert found.status.worker_nodes == (machine.status.node_name,)
 
 
 async def test_the_service_has_the_ports_of_http_and_of_torch(cluster: Cluster) -> None:
@@ -119,6 +119,19 @@ async def test_deleting_the_workspace_removes_everything_that_was_made_for_it(cl
     await cluster.delete(NAME)
     await cluster.gone(NAME)
     assert await cluster.find(Node, machine.status.node_name) is None
+
+
+async def test_two_workspaces_that_share_their_labels_each_keep_to_the_node_made_for_them(cluster: Cluster) -> None:
+    names = ("one", "other")
+    await cluster.apply(*(workspace(name, label="shared") for name in names))
+    await cluster.all_ready(names)
+    placed = {}
+    for name in names:
+        (claim,) = await cluster.claims(name)
+        (pod,) = await cluster.pods(name)
+        assert pod.spec.node_name == claim.status.node_name
+        placed[name] = pod.spec.node_name
+    assert len(set(placed.values())) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class Write(NamedTuple):
     @property
     def kind(self) -> str:
         """What it writes, without the names: POST machines, PATCH workspaces/status."""
-        parts = self.path.split("?")[0].strip("/").split("/")
+        parts = self.path.strip("/").split("/")
         parts = parts[2:] if parts[0] == "api" else parts[3:]
         if parts[0] == "namespaces" and len(parts) > 2:
             parts = parts[2:]
@@ -56,8 +57,9 @@ class WriteProxy:
         self._identity = _identity(kubeconfig)
         self._folder = tempfile.TemporaryDirectory(prefix="kaito-write-proxy-")
         self._kill: Callable[[], None] | None = None
-        self._at = 0
+        self._is_chosen: Callable[[int, Write], bool] = lambda _number, _write: False
         self._moment = Moment.BEFORE_IT_IS_SENT
+        self._answers: set[aiohttp.ClientResponse] = set()
         self.writes: list[Write] = []
         self.kubeconfig = Path(self._folder.name) / "kubeconfig"
 
@@ -79,14 +81,20 @@ class WriteProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Watches end by themselves then, each in its handler, which closes what it holds.
+        for answer in list(self._answers):
+            answer.close()
         await self._runner.cleanup()
         await self._session.close()
         self._folder.cleanup()
 
-    def kill_at(self, number: int, moment: Moment, kill: Callable[[], None]) -> None:
-        """Calls `kill` at the number-th write from now on, counted from 1; that connection gets no answer."""
+    def kill_on(self, is_chosen: Callable[[int, Write], bool], moment: Moment, kill: Callable[[], None]) -> None:
+        """Calls `kill` at the first write that is chosen, by its number from now on (from 1) and by what it is.
+
+        That connection gets no answer.
+        """
         self.writes.clear()
-        self._at, self._moment, self._kill = number, moment, kill
+        self._is_chosen, self._moment, self._kill = is_chosen, moment, kill
 
     def spare(self) -> None:
         """Kills no more."""
@@ -95,24 +103,30 @@ class WriteProxy:
     @property
     def has_killed(self) -> bool:
         """Whether the chosen write has come."""
-        return self._kill is None and self._at > 0
+        return self._kill is None
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        is_write = request.method not in READS
-        if is_write:
-            dry_run = "dryRun=All" in request.query_string
-            self.writes.append(Write(request.method, request.path_qs, dry_run))
-        chosen = is_write and self._kill is not None and len(self.writes) >= self._at
+        chosen = request.method not in READS and self._notes(request)
         if chosen and self._moment is Moment.BEFORE_IT_IS_SENT:
             return self._end(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read() if request.can_read_body else None
         url = f"{self._upstream}{request.path_qs}"
         async with self._session.request(request.method, url, headers=headers, data=body) as answer:
-            if chosen:
-                await answer.read()
-                return self._end(request)
-            return await _answer(request, answer)
+            self._answers.add(answer)
+            try:
+                if chosen:
+                    await answer.read()
+                    return self._end(request)
+                return await _answer(request, answer)
+            finally:
+                self._answers.discard(answer)
+
+    def _notes(self, request: web.Request) -> bool:
+        """Writes a write down; returns whether it is the chosen one."""
+        write = Write(request.method, request.path, "dryRun=All" in request.query_string)
+        self.writes.append(write)
+        return self._kill is not None and self._is_chosen(len(self.writes), write)
 
     def _end(self, request: web.Request) -> web.StreamResponse:
         kill, self._kill = self._kill, None
@@ -140,7 +154,6 @@ async def _answer(request: web.Request, answer: aiohttp.ClientResponse) -> web.S
 
 def _identity(kubeconfig: Path) -> ssl.SSLContext:
     """TLS as the kubeconfig's user, from what is embedded in it."""
-    import base64
 
     content = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]

@@ -29,6 +29,7 @@ R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
 
+WORDS_INTERVAL = timedelta(seconds=1)
 DELETION_POLL = timedelta(seconds=5)
 # No event tells that a quota was raised, a rule relaxed, or an object of somebody else's removed.
 REFUSED_POLL = timedelta(seconds=5)
@@ -63,12 +64,14 @@ class WorkspaceReconciler:
         self._options = options
         self._now = now
         self._supply = NodeSupply(client, claims)
+        self._held: dict[ObjectKey, datetime] = {}
 
     async def reconcile_key(self, key: ObjectKey) -> Result:
         """Moves a Workspace one step on."""
         try:
             workspace = await self._client.get(Workspace, key)
         except NotFound:
+            self._held.pop(key, None)
             await self._supply.collect_orphans(key)
             return Result()
         if workspace.metadata.deletion_timestamp is not None:
@@ -98,8 +101,20 @@ class WorkspaceReconciler:
         else:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
+        return await self._tell(workspace.key, report) or result
+
+    async def _tell(self, key: ObjectKey, report: Report) -> Result | None:
+        """Writes the status, but for progress in words, of which a node in the making has plenty: at most one a second.
+
+        Returns:
+            When to come back, if it was held back.
+        """
+        now = self._now()
+        if report.is_only_words and now < self._held.setdefault(key, now) + WORDS_INTERVAL:
+            return Result(requeue_after=min(WORDS_INTERVAL, self._held[key] + WORDS_INTERVAL - now))
+        self._held.pop(key, None)
         await report.save(self._client)
-        return result
+        return None
 
     async def _prepare(self, workspace: Workspace, plan: Plan) -> Workspace:
         """Sees to what must be so before a claim costs money.

@@ -70,17 +70,28 @@ class Report:
         Raises:
             Conflict: somebody wrote meanwhile; reconcile again.
         """
+        changed = self._changed()
+        if not changed:
+            return self._workspace
+        metadata = {"resourceVersion": self._workspace.metadata.resource_version}
+        patch = {"metadata": metadata, "status": changed}
+        return await client.status.patch(type(self._workspace), self._workspace.key, patch)
+
+    @property
+    def is_only_words(self) -> bool:
+        """Whether nothing but messages of conditions would be written."""
+        before = [(item.type, item.status, item.reason) for item in self._workspace.status.conditions]
+        after = [(item.type, item.status, item.reason) for item in self._conditions]
+        return self._changed().keys() == {"conditions"} and before == after
+
+    def _changed(self) -> dict[str, Any]:
         before = self._workspace.status.to_dict()
         fields = {**self._fields, "observedGeneration": self._workspace.metadata.generation}
         changed = {name: value for name, value in fields.items() if before.get(name, _empty(value)) != value}
         conditions = [condition.to_dict() for condition in self._conditions]
         if conditions != before.get("conditions", []):
             changed["conditions"] = conditions
-        if not changed:
-            return self._workspace
-        metadata = {"resourceVersion": self._workspace.metadata.resource_version}
-        patch = {"metadata": metadata, "status": changed}
-        return await client.status.patch(type(self._workspace), self._workspace.key, patch)
+        return changed
 
     def _set(self, condition_type: str, status: str, reason: str, message: str) -> None:
         new = Condition.model_validate(

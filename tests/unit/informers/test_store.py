@@ -264,7 +264,9 @@ def test_numbers_and_texts_survive_the_dropping_of_managed_fields() -> None:
 
 def test_the_bytes_are_a_copy_and_do_not_keep_their_page_alive() -> None:
     page = b'{"metadata":{},"items":[' + b",".join(make(f"o{number}") for number in range(50)) + b"]}"
-    item = wire.decode_page(page).items[7]
+    items = wire.decode_page(page).items
+    assert items is not None
+    item = items[7]
     _, entry = Store().entry(item)
     assert isinstance(entry.raw, bytes)
     assert len(entry.raw) < len(page) / 40

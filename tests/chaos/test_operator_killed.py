@@ -1,0 +1,167 @@
+"""kill -9 of the manager at any write, before or after it took effect: same end state, no second machine, no orphan."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from kaito.api.kaito_v1beta1 import Workspace
+from kaito.client import Client
+from kaito.devcluster.controlplane import ControlPlane
+from kaito.kube.apps_v1 import Deployment
+from kaito.kube.core_v1 import Service
+from kaito.testing import eventually
+from tests.operating.cluster import SETTLE_TIMEOUT_S, Cluster, install_crds, told, workspace
+from tests.operating.manager_process import ManagerProcess
+from tests.operating.write_proxy import Moment, Write, WriteProxy
+
+NAME = "killed"
+# More than either way takes: the last numbers kill nobody, and show that all before them were reached.
+WRITES_TO_READY = 24
+WRITES_TO_GONE = 14
+Choice = Callable[[int, Write], bool]
+
+
+class Stage:
+    """A cluster, a proxy before it, and one manager after the other.
+
+    Args:
+        cluster: live, past the proxy.
+        proxy: what the managers speak through.
+        folder: for logs.
+    """
+
+    def __init__(self, cluster: Cluster, proxy: WriteProxy, folder: Path) -> None:
+        self.cluster = cluster
+        self.proxy = proxy
+        self._folder = folder
+        self._managers = 0
+
+    def manager(self) -> ManagerProcess:
+        """Another manager, not started."""
+        self._managers += 1
+        return ManagerProcess(self.proxy.kubeconfig, self._folder / f"manager-{self._managers}.log")
+
+    async def apply(self, choice: Choice, moment: Moment) -> bool:
+        """Applies a Workspace, kills the manager on its way, and checks what the next one makes of it.
+
+        Returns:
+            Whether the chosen write came.
+        """
+        async with self.manager() as doomed:
+            await doomed.ready()
+            self.proxy.kill_on(choice, moment, doomed.kill)
+            await self.cluster.apply(workspace(NAME))
+            await eventually(self._killed_or_ready, timeout_s=SETTLE_TIMEOUT_S, message="killed, or ready")
+            killed = self.proxy.has_killed
+            self.proxy.spare()
+        async with self.manager() as next_one:
+            await self.cluster.ready(NAME)
+            await self._is_whole()
+            assert next_one.failures() == []
+        return killed
+
+    async def delete(self, choice: Choice, moment: Moment) -> bool:
+        """Deletes the Workspace, kills the manager on its way, and checks what the next one makes of it."""
+        async with self.manager() as doomed:
+            await doomed.ready()
+            await self.cluster.apply(workspace(NAME))
+            await self.cluster.ready(NAME)
+            self.proxy.kill_on(choice, moment, doomed.kill)
+            await self.cluster.kubectl("delete", "workspace", NAME, "--wait=false")
+            await eventually(self._killed_or_gone, timeout_s=SETTLE_TIMEOUT_S, message="killed, or gone")
+            killed = self.proxy.has_killed
+            self.proxy.spare()
+        async with self.manager() as next_one:
+            await self.cluster.gone(NAME)
+            assert next_one.failures() == []
+        return killed
+
+    async def _is_whole(self) -> None:
+        found = await self.cluster.get(Workspace, NAME)
+        (claim,) = await self.cluster.claims(NAME)
+        (node,) = await self.cluster.nodes(NAME)
+        (pod,) = await self.cluster.pods(NAME)
+        assert [(wanted.name, wanted.incarnation) for wanted in found.status.node_claims] == [(claim.metadata.name, 0)]
+        assert found.status.worker_nodes == (node.metadata.name,)
+        assert claim.status.node_name == node.metadata.name == pod.spec.node_name
+        for kind in (Deployment, Service):
+            owners = (await self.cluster.get(kind, NAME)).metadata.owner_references
+            assert [owner.uid for owner in owners] == [found.metadata.uid]
+
+    async def _killed_or_ready(self) -> bool:
+        found = await self.cluster.find(Workspace, NAME)
+        return self.proxy.has_killed or (found is not None and set(told(found).values()) == {"True"})
+
+    async def _killed_or_gone(self) -> bool:
+        return self.proxy.has_killed or not await self.cluster.left_of(NAME)
+
+
+@pytest.fixture
+async def stage(control_plane: ControlPlane, client: Client, namespace: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    await install_crds(control_plane)
+    cluster = Cluster(control_plane, client, namespace)
+    async with WriteProxy(control_plane.kubeconfig) as proxy:
+        made = Stage(cluster, proxy, tmp_path)
+        yield made
+        async with made.manager():
+            await cluster.kubectl("delete", "workspace", "--all", "--timeout=60s")
+
+
+def first(kind: str) -> Choice:
+    return lambda _number, write: write.kind == kind and not write.is_dry_run
+
+
+def at(number: int) -> Choice:
+    return lambda count, _write: count == number
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        ("PATCH workspaces/status", Moment.BEFORE_IT_IS_ANSWERED),
+        ("POST machines", Moment.BEFORE_IT_IS_ANSWERED),
+        ("POST nodes", Moment.BEFORE_IT_IS_ANSWERED),
+        ("PATCH deployments", Moment.BEFORE_IT_IS_SENT),
+    ],
+)
+async def test_a_manager_killed_while_it_makes_things_is_carried_on_by_the_next(
+    stage: Stage, kind: str, moment: Moment
+) -> None:
+    assert await stage.apply(first(kind), moment)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        ("DELETE machines", Moment.BEFORE_IT_IS_ANSWERED),
+        ("DELETE nodes", Moment.BEFORE_IT_IS_ANSWERED),
+        ("PATCH machines", Moment.BEFORE_IT_IS_SENT),
+    ],
+)
+async def test_a_manager_killed_while_it_takes_things_away_is_carried_on_by_the_next(
+    stage: Stage, kind: str, moment: Moment
+) -> None:
+    assert await stage.delete(first(kind), moment)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("number", range(1, WRITES_TO_READY + 1))
+async def test_a_manager_killed_at_any_write_to_ready_is_carried_on_by_the_next(
+    stage: Stage, number: int, moment: Moment
+) -> None:
+    killed = await stage.apply(at(number), moment)
+    assert killed or number > WRITES_TO_READY // 2, "there were fewer writes than this test was made for"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("number", range(1, WRITES_TO_GONE + 1))
+async def test_a_manager_killed_at_any_write_to_gone_is_carried_on_by_the_next(
+    stage: Stage, number: int, moment: Moment
+) -> None:
+    killed = await stage.delete(at(number), moment)
+    assert killed or number > WRITES_TO_GONE // 2, "there were fewer writes than this test was made for"

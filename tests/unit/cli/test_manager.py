@@ -1,0 +1,124 @@
+"""`kaito manager`: what it takes, and how it refuses what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kaito.cli.app import app
+from kaito.cli.manager import parse_controllers
+from tests.operating.manager_process import ManagerProcess
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    """Of a cluster that nobody serves."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("workspace,machine,gpu-provisioner", ("workspace", "machine", "gpu-provisioner")),
+        (" machine , workspace ", ("workspace", "machine")),
+        ("gpu-provisioner,", ("gpu-provisioner",)),
+    ],
+)
+def test_controllers_are_read_from_a_list_in_whatever_order(text: str, expected: tuple[str, ...]) -> None:
+    assert parse_controllers(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", " , ", "workspace,machines"])
+def test_a_list_without_or_with_unknown_controllers_is_refused_with_the_choices(text: str) -> None:
+    with pytest.raises(ValueError, match="choose from workspace, machine, gpu-provisioner"):
+        parse_controllers(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cloud", "kwok", "--kubeconfig", "no/such/file"], "no/such/file"),
+        (["--cloud", "kwok", "--controllers", "machines"], "--controllers: machines; choose from"),
+        (["--cloud", "kwok", "--catalog", "no/such/catalog"], "no/such/catalog"),
+        (["--cloud", "kwok", "--log-level", "loud"], "loud"),
+        (["--cloud", "kwok", "--metrics-bind-address", "nonsense"], "HOST:PORT"),
+    ],
+)
+def test_what_it_cannot_use_is_named_in_one_line(kubeconfig: Path, arguments: list[str], words: str) -> None:
+    given = arguments if "--kubeconfig" in arguments else ["--kubeconfig", str(kubeconfig), *arguments]
+    # In a process of its own, since it sets logging up.
+    command = [sys.executable, "-m", "kaito", "manager", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode != 0
+    assert words.casefold() in ended.stderr.casefold()
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_names_every_flag_and_its_environment_variable() -> None:
+    said = RUNNER.invoke(app, ["manager", "--help"], env={"COLUMNS": "200"})
+    assert said.exit_code == 0
+    for flag in (
+        "kubeconfig",
+        "controllers",
+        "cloud",
+        "node-provisioner",
+        "runtime",
+        "catalog",
+        "metrics-bind-address",
+    ):
+        assert f"--{flag}" in said.output
+        assert f"KAITO_{flag.replace('-', '_').upper()}" in said.output
+
+
+async def test_it_serves_probes_while_no_api_server_answers_and_stops_when_told(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    manager = ManagerProcess(kubeconfig, tmp_path / "log")
+    async with manager:
+        assert await manager.get("/healthz") == (200, "ok")
+        status, text = await manager.get("/readyz")
+        assert status == 503
+        assert "[-]informers failed: " in text
+        assert "rest_client_requests_total" in (await manager.get("/metrics"))[1]
+        assert await manager.stop() == 0
+    assert manager.logged("manager stopped")
+
+
+async def test_logs_are_json_lines(kubeconfig: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with ManagerProcess(kubeconfig, log):
+        pass
+    for line in log.read_text().splitlines():
+        assert {"ts", "level", "logger", "msg"} <= json.loads(line).keys()
+
+
+def test_logs_are_for_people_when_asked(kubeconfig: Path) -> None:
+    arguments = ["--kubeconfig", str(kubeconfig), "--cloud", "kwok", "--log-format", "console"]
+    addresses = ["--metrics-bind-address", "0", "--health-probe-bind-address", "0"]
+    command = [sys.executable, "-m", "kaito", "manager", *arguments, *addresses]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert " manager started " in first

@@ -1,0 +1,311 @@
+"""Client: each verb on the wire, and what comes back as values and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import kaito.client
+from kaito.client import (
+    AiohttpTransport,
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Client,
+    Config,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    ObjectList,
+    ServerTimeout,
+    TooManyRequests,
+    Unauthorized,
+)
+from kaito.client.errors import InternalError, MethodNotAllowed, ServiceUnavailable
+from kaito.kube.core_v1 import ConfigMap, Namespace
+from kaito.kube.frozen import FrozenDict
+from kaito.kube.meta_v1 import ObjectMeta
+from kaito.kube.object_key import ObjectKey
+
+KEY = ObjectKey("a", "ns")
+COLLECTION = "/api/v1/namespaces/ns/configmaps"
+ONE = f"{COLLECTION}/a"
+WRITE = {"fieldManager": "tests", "fieldValidation": "Strict"}
+WIRE = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7"},
+    "data": {"x": "1"},
+}
+
+
+@pytest.fixture
+async def client(server: Any) -> AsyncIterator[Client]:
+    server.default = (200, {}, WIRE)
+    async with Client(AiohttpTransport(Config(server.url)), field_owner="tests") as opened:
+        yield opened
+
+
+def config_map(**metadata: Any) -> ConfigMap:
+    return ConfigMap(metadata=ObjectMeta(name="a", namespace="ns", **metadata), data=FrozenDict(x="1"))
+
+
+async def test_get(server: Any, client: Client) -> None:
+    obj = await client.get(ConfigMap, KEY)
+    assert (obj.key, obj.data, obj.metadata.resource_version) == (KEY, {"x": "1"}, "7")
+    assert [(asked.method, asked.path, asked.query) for asked in server.asked] == [("GET", ONE, {})]
+
+
+async def test_create(server: Any, client: Client) -> None:
+    server.default = (201, {}, WIRE)
+    made = await client.create(config_map())
+    assert made.metadata.uid == "u"
+    (asked,) = server.asked
+    assert (asked.method, asked.path, asked.query) == ("POST", COLLECTION, WRITE)
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.json == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "ns"},
+        "data": {"x": "1"},
+    }
+
+
+async def test_create_of_a_cluster_scoped_object(server: Any, client: Client) -> None:
+    await client.create(Namespace(metadata=ObjectMeta(name="n")))
+    assert server.asked[0].path == "/api/v1/namespaces"
+
+
+async def test_update_and_its_status(server: Any, client: Client) -> None:
+    obj = await client.get(ConfigMap, KEY)
+    await client.update(obj)
+    await client.status.update(obj)
+    assert [(asked.method, asked.path, asked.query) for asked in server.asked[1:]] == [
+        ("PUT", ONE, WRITE),
+        ("PUT", f"{ONE}/status", WRITE),
+    ]
+    assert server.asked[1].json == WIRE
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "content_type"),
+    [
+        ("merge", {"data": {"x": None}}, "application/merge-patch+json"),
+        ("json", [{"op": "remove", "path": "/data/x"}], "application/json-patch+json"),
+        ("strategic", {"data": {"x": "2"}}, "application/strategic-merge-patch+json"),
+    ],
+)
+async def test_patch_and_its_status(server: Any, client: Client, kind: Any, patch: Any, content_type: str) -> None:
+    await client.patch(ConfigMap, KEY, patch, type=kind)
+    await client.status.patch(ConfigMap, KEY, patch, type=kind)
+    assert [asked.path for asked in server.asked] == [ONE, f"{ONE}/status"]
+    for asked in server.asked:
+        assert (asked.method, asked.query, asked.json) == ("PATCH", WRITE, patch)
+        assert asked.headers["content-type"] == content_type
+
+
+async def test_apply_and_its_status(server: Any, client: Client) -> None:
+    server.script = [(201, {}, WIRE)]
+    first = await client.apply(config_map())
+    second = await client.apply(config_map(), force=True, field_owner="another")
+    await client.status.apply(config_map(), force=True)
+    assert (first.created, second.created) == (True, False)
+    assert [asked.query for asked in server.asked] == [
+        {**WRITE, "force": "false"},
+        {**WRITE, "fieldManager": "another", "force": "true"},
+        {**WRITE, "force": "true"},
+    ]
+    assert server.asked[2].path == f"{ONE}/status"
+    assert {asked.headers["content-type"] for asked in server.asked} == {"application/apply-patch+yaml"}
+
+
+async def test_delete_with_preconditions(server: Any, client: Client) -> None:
+    await client.delete(ConfigMap, KEY)
+    await client.delete(
+        ConfigMap, KEY, uid="u", resource_version="7", propagation="Foreground", grace_period_s=0, dry_run=True
+    )
+    plain, full = server.asked
+    assert (plain.method, plain.path, plain.query) == ("DELETE", ONE, {})
+    assert plain.json == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    assert full.query == {"dryRun": "All"}
+    assert full.json == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Foreground",
+        "preconditions": {"uid": "u", "resourceVersion": "7"},
+        "gracePeriodSeconds": 0,
+    }
+
+
+async def test_delete_collection_needs_a_namespace(server: Any, client: Client) -> None:
+    await client.delete_collection(ConfigMap, namespace="ns", labels="app=web", fields="metadata.name!=a")
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("DELETE", COLLECTION)
+    assert asked.query == {"labelSelector": "app=web", "fieldSelector": "metadata.name!=a"}
+    with pytest.raises(ValueError, match="name a namespace"):
+        await client.delete_collection(ConfigMap)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda client: client.create(config_map(), dry_run=True),
+        lambda client: client.update(config_map(), dry_run=True),
+        lambda client: client.patch(ConfigMap, KEY, {}, dry_run=True),
+        lambda client: client.apply(config_map(), dry_run=True),
+        lambda client: client.status.update(config_map(), dry_run=True),
+    ],
+)
+async def test_every_write_can_be_dry(
+    server: Any, client: Client, write: Callable[[Client], Awaitable[object]]
+) -> None:
+    await write(client)
+    assert server.asked[0].query["dryRun"] == "All"
+
+
+async def test_list_takes_all_pages_and_the_position_of_the_first(server: Any, client: Client) -> None:
+    def page(position: str, token: str, *names: str) -> Any:
+        items = [{**WIRE, "metadata": {"name": name, "namespace": "ns"}} for name in names]
+        return (200, {}, {"metadata": {"resourceVersion": position, "continue": token}, "items": items})
+
+    server.script = [page("7", "next", "a", "b"), page("9", "", "c")]
+    found = await client.list(ConfigMap, namespace="ns", labels="app=web", fields="x=y")
+    assert [obj.metadata.name for obj in found] == ["a", "b", "c"]
+    assert found.resource_version == "7"
+    selectors = {"labelSelector": "app=web", "fieldSelector": "x=y", "limit": "500"}
+    assert [asked.query for asked in server.asked] == [selectors, {**selectors, "continue": "next"}]
+
+
+async def test_lists_are_of_all_namespaces_unless_one_is_named(server: Any, client: Client) -> None:
+    for items in (b"[]", b"null"):  # what Go makes of an empty list, and of none
+        server.default = (200, {}, b'{"metadata":{"resourceVersion":"7"},"items":' + items + b"}")
+        assert len(await client.list(ConfigMap)) == 0
+    assert server.asked[0].path == "/api/v1/configmaps"
+
+
+async def test_watch_yields_events_until_the_server_ends_it(server: Any, client: Client) -> None:
+    lines = b"".join(json.dumps({"type": kind, "object": WIRE}).encode() + b"\n" for kind in ("ADDED", "DELETED"))
+    server.default = (200, {}, lines)
+    events = [event async for event in client.watch(ConfigMap, namespace="ns", resource_version="7", timeout_s=9)]
+    assert [(event.type, event.object.key) for event in events] == [("ADDED", KEY), ("DELETED", KEY)]
+    (asked,) = server.asked
+    assert asked.query == {
+        "watch": "true",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "9",
+        "resourceVersion": "7",
+    }
+
+
+async def test_a_watch_ends_with_the_error_that_the_server_sends(server: Any, client: Client) -> None:
+    status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+    server.default = (200, {}, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+    with pytest.raises(Gone, match="watch configmaps: 410 Expired: too old"):
+        [event async for event in client.watch(ConfigMap)]
+    server.default = (403, {}, {"kind": "Status", "reason": "Forbidden", "message": "no"})
+    with pytest.raises(Forbidden):
+        [event async for event in client.watch(ConfigMap)]
+
+
+@pytest.mark.parametrize("name", ["../secrets/x", "a/b", "..", ".", "a%2Fb"])
+async def test_a_name_cannot_lead_to_another_resource(server: Any, client: Client, name: str) -> None:
+    for key in (ObjectKey(name, "ns"), ObjectKey("a", name)):
+        with pytest.raises(ValueError, match="is no name"):
+            await client.get(ConfigMap, key)
+    with pytest.raises(ValueError, match="is no name"):
+        await client.list(ConfigMap, namespace=name)
+    assert server.asked == []
+
+
+async def test_what_names_no_object_is_refused_before_it_is_sent(server: Any, client: Client) -> None:
+    with pytest.raises(ValueError, match="an object needs a name"):
+        await client.get(ConfigMap, ObjectKey("", "ns"))
+    with pytest.raises(ValueError, match="ConfigMap is namespaced; name a namespace"):
+        await client.get(ConfigMap, ObjectKey("a"))
+    with pytest.raises(ValueError, match="ConfigMap is namespaced; name a namespace"):
+        await client.create(ConfigMap(metadata=ObjectMeta(name="a")))
+    with pytest.raises(BadRequest, match="generateName cannot be applied"):
+        await client.apply(ConfigMap(metadata=ObjectMeta(generate_name="a-", namespace="ns")))
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        (400, "BadRequest", BadRequest),
+        (401, "Unauthorized", Unauthorized),
+        (403, "Forbidden", Forbidden),
+        (404, "NotFound", NotFound),
+        (405, "MethodNotAllowed", MethodNotAllowed),
+        (409, "AlreadyExists", AlreadyExists),
+        (409, "Conflict", Conflict),
+        (410, "Expired", Gone),
+        (410, "Gone", Gone),
+        (422, "Invalid", Invalid),
+        (429, "TooManyRequests", TooManyRequests),
+        (500, "InternalError", InternalError),
+        (500, "ServerTimeout", ServerTimeout),
+        (503, "ServiceUnavailable", ServiceUnavailable),
+        (504, "Timeout", ServerTimeout),
+        (418, "Teapot", ApiError),
+    ],
+)
+async def test_every_failure_is_an_error_of_its_own_class(
+    server: Any, client: Client, status: int, reason: str, expected: type[ApiError]
+) -> None:
+    body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": "because"}
+    server.default = (status, {}, body)
+    with pytest.raises(ApiError) as raised:
+        await client.get(ConfigMap, KEY)
+    assert type(raised.value) is expected
+    assert (raised.value.status, raised.value.reason) == (status, reason)
+    assert str(raised.value) == f"get configmaps ns/a: {status} {reason}: because"
+
+
+async def test_an_error_carries_causes_and_the_wait_that_was_asked_for(server: Any, client: Client) -> None:
+    cause = {"reason": "FieldValueInvalid", "message": "must be positive", "field": "spec.size"}
+    details = {"causes": [cause], "retryAfterSeconds": 3}
+    body = {"kind": "Status", "code": 422, "reason": "Invalid", "message": "bad", "details": details}
+    server.default = (422, {"Retry-After": "9"}, body)
+    with pytest.raises(Invalid) as raised:
+        await client.create(config_map())
+    assert raised.value.retry_after_s == 3.0
+    assert [tuple(cause) for cause in raised.value.causes] == [("spec.size", "FieldValueInvalid", "must be positive")]
+
+
+@pytest.mark.parametrize(("value", "expected"), [("9", 9.0), ("soon", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+async def test_the_wait_can_come_from_the_header(
+    server: Any, client: Client, value: str, expected: float | None
+) -> None:
+    server.default = (429, {"Retry-After": value}, {"kind": "Status", "code": 429})
+    with pytest.raises(TooManyRequests) as raised:
+        await client.get(ConfigMap, KEY)
+    assert raised.value.retry_after_s == expected
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"[]", b'{"message":7}', b"\xff\xfe"])
+async def test_an_answer_from_something_that_is_no_api_server_is_still_an_error_of_its_status(
+    server: Any, client: Client, body: bytes
+) -> None:
+    server.default = (503, {}, body)
+    with pytest.raises(ServiceUnavailable, match="get configmaps ns/a: 503 Unknown: "):
+        await client.get(ConfigMap, KEY)
+
+
+def test_a_list_is_a_sequence_of_its_objects() -> None:
+    found = ObjectList([config_map(), config_map(uid="2")], "7")
+    assert (len(found), found[1].metadata.uid, found[0] in found) == (2, "2", True)
+    assert [obj.metadata.uid for obj in found[1:]] == ["2"]
+    assert repr(found) == "ObjectList(2 at resourceVersion 7)"
+
+
+def test_all_names_what_is_public() -> None:
+    assert all(hasattr(kaito.client, name) for name in kaito.client.__all__)
+    assert kaito.client.__all__ == sorted(kaito.client.__all__)
+    classes = {name for name, value in vars(kaito.client).items() if isinstance(value, type)}
+    assert classes <= set(kaito.client.__all__)

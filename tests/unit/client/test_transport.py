@@ -1,0 +1,241 @@
+"""AiohttpTransport on a socket: what is sent, how an answer can fail to come, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaito.client import AiohttpTransport, Config, Request, Response, ResponseStream, TransportError
+from kaito.client.credentials import StaticCredentials, TokenFileCredentials
+from kaito.kube.core_v1 import ConfigMap
+from kaito.kube.object_key import ObjectKey
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+@pytest.fixture
+async def transport(server: Any) -> AsyncIterator[AiohttpTransport]:
+    credentials = StaticCredentials({"Authorization": "Bearer s3cret"})
+    made = AiohttpTransport(Config(server.url, credentials=credentials), user_agent="widgets")
+    yield made
+    await made.aclose()
+
+
+def get(path: str = "/x", **options: Any) -> Request:
+    return Request("GET", path, "get", **options)
+
+
+async def test_a_request_carries_credentials_user_agent_query_and_body(
+    server: Any, transport: AiohttpTransport
+) -> None:
+    server.default = (201, {"X-Thing": "1"}, {"a": 1})
+    query = (("labelSelector", "app=web,tier in (a,b)"), ("limit", "5"))
+    request = Request("POST", "/api/v1/things", "create", query=query, body=b'{"b":2}', headers={"X-Own": "y"})
+    response = await transport.send(request)
+    assert (response.status, response.body, response.headers["x-thing"]) == (201, b'{"a": 1}', "1")
+    (asked,) = server.asked
+    assert (asked.method, asked.path, asked.query) == ("POST", "/api/v1/things", dict(query))
+    assert asked.body == b'{"b":2}'
+    assert asked.headers["authorization"] == "Bearer s3cret"
+    assert asked.headers["user-agent"] == "widgets"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["accept"] == "application/json"
+    assert asked.headers["x-own"] == "y"
+
+
+async def test_names_cannot_leave_their_place_in_the_path(server: Any, transport: AiohttpTransport) -> None:
+    await transport.send(get("/apis/g/v1/roles/system:a?b#c d"))
+    assert server.asked[0].target == "/apis/g/v1/roles/system:a%3Fb%23c%20d"
+
+
+async def test_headers_that_come_twice_are_joined(server: Any, transport: AiohttpTransport) -> None:
+    server.default = (200, {"Warning": ['299 - "one"', '299 - "two"']}, {})
+    assert (await transport.send(get())).headers["warning"] == '299 - "one", 299 - "two"'
+
+
+async def test_redirects_are_not_followed_with_our_credentials(server: Any, transport: AiohttpTransport) -> None:
+    server.default = (302, {"Location": "/elsewhere"}, {})
+    assert (await transport.send(get())).status == 302
+    assert len(server.asked) == 1
+
+
+async def test_connections_are_kept(server: Any, transport: AiohttpTransport) -> None:
+    for _ in range(5):
+        await transport.send(get())
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH", "GET"])
+async def test_no_request_is_sent_twice_behind_our_back_when_a_kept_connection_breaks(
+    server: Any, transport: AiohttpTransport, method: str
+) -> None:
+    await transport.send(get())
+    server.script = ["reset"]
+    with pytest.raises(TransportError) as raised:
+        await transport.send(Request(method, "/x", "update", body=b"{}" if method != "GET" else None))
+    assert raised.value.sent
+    assert not raised.value.timed_out
+    assert [asked.method for asked in server.asked] == ["GET", method]
+
+
+async def test_a_refused_connection_was_not_sent(server: Any) -> None:
+    gone = AiohttpTransport(Config("http://127.0.0.1:9"))
+    with pytest.raises(TransportError, match=r"GET /x: .*127\.0\.0\.1:9") as raised:
+        await gone.send(get())
+    assert not raised.value.sent
+    assert not raised.value.timed_out
+    await gone.aclose()
+
+
+async def test_a_call_without_an_answer_times_out_and_says_so(server: Any, transport: AiohttpTransport) -> None:
+    server.default = "hang"
+    with pytest.raises(TransportError, match="GET /x: timed out") as raised:
+        await transport.send(get(timeout_s=0.05))
+    assert raised.value.sent
+    assert raised.value.timed_out
+
+
+async def test_a_call_whose_answer_stops_half_way_times_out_as_a_whole(
+    server: Any, transport: AiohttpTransport
+) -> None:
+    server.default = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "hang"]
+    with pytest.raises(TransportError) as raised:
+        await transport.send(get(timeout_s=0.05))
+    assert raised.value.timed_out
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", b"this is no HTTP\r\n\r\n", HEAD + b"5\r\nab", b""]
+)
+async def test_an_answer_that_is_cut_off_or_garbled_is_a_transport_error(
+    server: Any, transport: AiohttpTransport, answer: bytes
+) -> None:
+    server.default = answer
+    with pytest.raises(TransportError) as raised:
+        await transport.send(get())
+    assert raised.value.sent
+
+
+async def test_a_stream_gives_what_comes_when_it_comes(server: Any, transport: AiohttpTransport) -> None:
+    server.default = [HEAD, chunk(b"one\n"), "hang"]
+    stream = await transport.stream(get(timeout_s=5.0))
+    async for data in stream.chunks():
+        assert data == b"one\n"
+        break
+    await stream.aclose()
+    await stream.aclose()
+
+
+async def test_a_stream_that_ends_ends_without_an_error(server: Any, transport: AiohttpTransport) -> None:
+    server.default = [HEAD, chunk(b"one\n"), chunk(b"two\n"), b"0\r\n\r\n"]
+    stream = await transport.stream(get())
+    assert b"".join([data async for data in stream.chunks()]) == b"one\ntwo\n"
+    await stream.aclose()
+
+
+async def pull(stream: ResponseStream, got: list[bytes]) -> None:
+    async for data in stream.chunks():
+        got.append(data)
+
+
+async def test_a_stream_that_is_silent_for_too_long_is_dead(server: Any, transport: AiohttpTransport) -> None:
+    server.default = [HEAD, chunk(b"one\n"), "hang"]
+    stream = await transport.stream(get(timeout_s=0.05))
+    got: list[bytes] = []
+    with pytest.raises(TransportError) as raised:
+        await pull(stream, got)
+    assert got == [b"one\n"]
+    assert raised.value.timed_out
+    await stream.aclose()
+
+
+async def test_a_stream_that_breaks_raises_after_what_came(server: Any, transport: AiohttpTransport) -> None:
+    server.default = HEAD + chunk(b"one\n")
+    stream = await transport.stream(get())
+    got: list[bytes] = []
+    with pytest.raises(TransportError):
+        await pull(stream, got)
+    assert got == [b"one\n"]
+    await stream.aclose()
+
+
+async def test_watches_do_not_take_the_connections_of_calls(server: Any, transport: AiohttpTransport) -> None:
+    server.script = [[HEAD, "hang"]] * 100
+    streams = [await transport.stream(get()) for _ in range(100)]
+    assert (await transport.send(get(timeout_s=5.0))).status == 200
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_cancelled_call_gives_its_connection_up(server: Any, transport: AiohttpTransport) -> None:
+    server.script = ["hang"]
+    asked = asyncio.Event()
+    server.on_request = asked.set
+    call = asyncio.create_task(transport.send(get()))
+    await asked.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    assert (await transport.send(get())).status == 200
+    assert server.asked[-1].connection != server.asked[0].connection
+
+
+async def test_closing_twice_or_unused_is_harmless(server: Any) -> None:
+    made = AiohttpTransport(Config(server.url))
+    await made.aclose()
+    await made.send(get())
+    await made.aclose()
+    await made.aclose()
+    gc.collect()
+
+
+async def test_a_401_makes_the_credentials_be_read_again(server: Any, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+    transport = AiohttpTransport(Config(server.url, credentials=TokenFileCredentials(token)))
+    await transport.send(get())
+    token.write_text("new")
+    server.script = [(200, {}, {}), (401, {}, {})]
+    for _ in range(3):
+        await transport.send(get())
+    sent = [asked.headers["authorization"].removeprefix("Bearer ") for asked in server.asked]
+    assert sent == ["old", "old", "old", "new"]
+    await transport.aclose()
+
+
+async def test_opening_a_stream_gives_up_when_no_answer_begins(server: Any, transport: AiohttpTransport) -> None:
+    server.default = "hang"
+    began = time.monotonic()
+    with pytest.raises(TransportError) as raised:
+        await transport.stream(get(timeout_s=0.05))
+    assert raised.value.timed_out
+    assert time.monotonic() - began < 5.0
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    secret = "s3cret"
+    things: list[object] = [
+        Request("PUT", "/x", "update", body=secret.encode(), headers={"Authorization": secret}),
+        Response(200, {"x": secret}, secret.encode()),
+        StaticCredentials({"Authorization": secret}),
+        Config("http://h", credentials=StaticCredentials({"Authorization": secret}), proxy=f"http://u:{secret}@p"),
+        AiohttpTransport(Config("http://h", credentials=StaticCredentials({"Authorization": secret}))),
+    ]
+    for thing in things:
+        assert secret not in repr(thing)
+
+
+def test_a_request_describes_itself_in_a_persons_words() -> None:
+    request = Request("PATCH", "/p", "apply", resource=ConfigMap.resource_type, key=ObjectKey("a", "ns"))
+    assert request.describe() == "apply configmaps ns/a"
+    assert Request("GET", "/healthz", "get").describe() == "GET /healthz"
