@@ -1,6 +1,6 @@
 """One request at a time: configuration, credentials, transport, middleware, typed verbs, errors."""
 
-from kaito.client.client import Client, Reader, SubresourceClient
+from kaito.client.client import Client, SubresourceClient
 from kaito.client.config import Config, ConfigError, from_kubeconfig, in_cluster, load_config
 from kaito.client.errors import (
     AlreadyExists,
@@ -20,7 +20,8 @@ from kaito.client.errors import (
     Unauthorized,
 )
 from kaito.client.middleware import Handler, Middleware
-from kaito.client.results import Applied, ObjectList, WatchEvent
+from kaito.client.reader import Reader
+from kaito.client.results import Applied, ObjectList, Unreadable, WatchEvent
 from kaito.client.transport import AiohttpTransport, Request, Response, ResponseStream, Transport
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "Unauthorized",
+    "Unreadable",
     "WatchEvent",
     "from_kubeconfig",
     "in_cluster",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from kaito.client import requests, wire
 from kaito.client.errors import BadRequest, Status, error_from_response, error_from_status
 from kaito.client.middleware import Handler, MetricsMiddleware, Middleware, RetryMiddleware, WarningMiddleware, chain
-from kaito.client.results import Applied, ObjectList, WatchEvent
+from kaito.client.reader import Reader
+from kaito.client.results import Applied, ObjectList, Unreadable, WatchEvent
 from kaito.client.transport import AiohttpTransport, Request, Response, Transport
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
@@ -33,24 +35,6 @@ _PATCH_CONTENT_TYPES: Mapping[PatchType, str] = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-
-
-class Reader(Protocol):
-    """Reads kinds that it serves; a cache is one."""
-
-    def serves(self, kind: type[Resource], namespace: str | None) -> bool:
-        """Whether objects of this kind (in this namespace; None: in all) are read here."""
-        ...
-
-    async def get(self, kind: type[R], key: ObjectKey) -> R:
-        """Reads one object."""
-        ...
-
-    async def list(
-        self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
-    ) -> ObjectList[R]:
-        """Reads all that match."""
-        ...
 
 
 class Client:
@@ -137,7 +121,7 @@ class Client:
     async def list(
         self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> ObjectList[R]:
-        """Reads all objects that match, page by page when live.
+        """Reads all objects that match, page by page when live; `ObjectList.unreadable` has those that do not decode.
 
         Args:
             kind: the class.
@@ -151,6 +135,7 @@ class Client:
         if self._reader is not None and self._reader.serves(kind, namespace):
             return await self._reader.list(kind, namespace=namespace, labels=labels, fields=fields)
         objects: list[R] = []
+        unreadable: list[Unreadable] = []
         token = version = ""
         while True:
             query = (
@@ -160,10 +145,15 @@ class Client:
             )
             response = await self.request(requests.on_collection("GET", "list", kind.resource_type, namespace, query))
             page = wire.decode_page(response.body)
-            objects += [kind.model_validate_json(bytes(raw)) for raw in page.items or ()]
+            for raw in page.items or ():
+                try:
+                    objects.append(kind.model_validate_json(bytes(raw)))
+                except ValidationError:
+                    metadata = wire.decode_header(raw).metadata
+                    unreadable.append(Unreadable(ObjectKey(metadata.name, metadata.namespace), metadata.uid))
             version, token = version or page.metadata.resource_version, page.metadata.continue_
             if not token:
-                return ObjectList(objects, version)
+                return ObjectList(objects, version, unreadable)
 
     async def create(self, obj: R, *, dry_run: bool = False) -> R:
         """Creates an object.
@@ -257,6 +247,9 @@ class Client:
             body["preconditions"] = chosen
         if grace_period_s is not None:
             body["gracePeriodSeconds"] = grace_period_s
+        if dry_run:
+            # The server takes options from the body, where there is one, and then ignores those of the query.
+            body["dryRun"] = ["All"]
         query = (("dryRun", "All"),) if dry_run else ()
         await self.request(
             requests.with_body(requests.on_object("DELETE", "delete", kind.resource_type, key, query=query), body)

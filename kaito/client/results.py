@@ -5,18 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar, overload
 
+from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 
 R = TypeVar("R", bound=Resource)
 R_co = TypeVar("R_co", bound=Resource, covariant=True)
 
 
-class ObjectList(Sequence[R_co]):
-    """What a list returned: the objects, and the resourceVersion at which they were read."""
+class Unreadable(NamedTuple):
+    """An object that matched a list but breaks its class's schema.
 
-    def __init__(self, items: Sequence[R_co], resource_version: str) -> None:
+    Attributes:
+        key: its key.
+        uid: its uid, for a delete that means this very object.
+    """
+
+    key: ObjectKey
+    uid: str
+
+
+class ObjectList(Sequence[R_co]):
+    """What a list returned.
+
+    Attributes:
+        resource_version: at which it was read.
+        unreadable: objects that matched but break the class's schema; they are not among the items. Who concludes
+            anything from what is *not* in a list has to look here too.
+    """
+
+    def __init__(self, items: Sequence[R_co], resource_version: str, unreadable: Sequence[Unreadable] = ()) -> None:
         self._items = tuple(items)
         self.resource_version = resource_version
+        self.unreadable = tuple(unreadable)
 
     @overload
     def __getitem__(self, index: int) -> R_co: ...

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 from kaito.client import requests, wire
 from kaito.client.client import Client
 from kaito.client.errors import CacheNotSynced, NotFound
-from kaito.client.results import ObjectList
+from kaito.client.results import ObjectList, Unreadable
 from kaito.informers.decoded import DecodedObjects
 from kaito.informers.floors import Floor, KindFloors, WriteFloors
 from kaito.informers.informer import Informer, InformerEvent
@@ -149,7 +148,7 @@ class Cache:
     ) -> ObjectList[R]:
         """Reads all that match, sorted by key, waiting (bounded) for own writes of the kind until this call.
 
-        An object that does not decode is left out, counted and logged by nobody's failure but its own.
+        An object that does not decode harms nobody but itself: it is counted, and named in `ObjectList.unreadable`.
 
         Args:
             kind: the class.
@@ -168,12 +167,11 @@ class Cache:
             await self._catch_up(informer, floors, floors.pending(namespace))
         matches = selector_predicate(parse_selector(labels)) if labels else None
         found = [
-            entry
+            (key, entry)
             for key, entry in _candidates(informer, namespace, fields)
             if matches is None or matches(dict(entry.labels))
         ]
-        version = str(informer.store.resource_version)
-        return ObjectList(await _decoded(informer, found), version)
+        return await _decoded(informer, found, str(informer.store.resource_version))
 
     async def by_index(self, kind: type[R], name: str, value: str) -> ObjectList[R]:
         """Reads the objects that an index has under a value. Raises as `list` does."""
@@ -241,16 +239,17 @@ def _candidates(informer: Informer[R], namespace: str | None, fields: str) -> It
     return [(key, entry) for key, entry in (found or {}).items() if key.startswith(prefix)]
 
 
-async def _decoded(informer: Informer[R], entries: Sequence[Entry]) -> list[R]:
+async def _decoded(informer: Informer[R], found: Sequence[tuple[str, Entry]], version: str) -> ObjectList[R]:
     """Decodes a snapshot in slices: some 15 µs each would otherwise hold the loop for as long as there are objects."""
-    objects = []
-    for index, entry in enumerate(entries, start=1):
-        # An object that fails is counted by its informer; reading that object itself raises.
-        with suppress(ValidationError):
+    objects, unreadable = [], []
+    for index, (key, entry) in enumerate(found, start=1):
+        try:
             objects.append(informer.decode(entry))
+        except ValidationError:
+            unreadable.append(Unreadable(informer.object_key(key), entry.uid))
         if index % SLICE == 0:
             await asyncio.sleep(0)
-    return objects
+    return ObjectList(objects, version, unreadable)
 
 
 def _drop_reached(floors: KindFloors, event: InformerEvent[R]) -> None:

@@ -12,7 +12,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from kaito.client.transport import Transport
 from kaito.informers.decoded import DecodedObjects
-from kaito.informers.reflector import SLICE, Reflector, State
+from kaito.informers.list_watch import State
+from kaito.informers.reflector import SLICE, Reflector
 from kaito.informers.store import Change, Entry, Store
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource

@@ -6,173 +6,36 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Protocol, assert_never
+from dataclasses import replace
+from typing import Protocol
 
 import msgspec
 
 from kaito.client import wire
 from kaito.client.errors import (
-    ApiError,
     Forbidden,
     Gone,
     KubeError,
-    MethodNotAllowed,
     NotFound,
     Status,
     error_from_response,
     error_from_status,
 )
 from kaito.client.transport import Request, Response, Transport
+from kaito.informers.list_watch import Ended, Listed, Phase, State, step
 from kaito.informers.store import Change, Store
 from kaito.kube.resource import ResourceType
 
 log = logging.getLogger(__name__)
 
-# client-go: 0.8 s to 30 s, doubled, times a jitter of 1 to 2.
-BACKOFF_FIRST_S = 0.8
-BACKOFF_CAP_S = 30.0
 # Below the 240 s after which some load balancers silently drop a connection; spread, so that they do not end at once.
 WATCH_TIMEOUT_S = (180, 220)
 # Bookmarks come about once a minute: a watch silent for longer is dead (half-open connection).
 WATCH_SILENCE_S = 90.0
-VERY_SHORT_WATCH_S = 1.0
 LIST_TIMEOUT_S = 60.0
 PAGE_SIZE = 500
 # Objects handled between two turns of the loop: about 2 ms.
 SLICE = 200
-
-
-class Phase(Enum):
-    """What the reflector does next."""
-
-    STREAM_LIST = "stream_list"
-    """Watch with sendInitialEvents: the objects, then a bookmark, then changes, on one connection."""
-    LIST = "list"
-    """Paged list, for servers that know no streaming lists."""
-    WATCH = "watch"
-    """Changes from a known resourceVersion."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where the reflector is.
-
-    Attributes:
-        phase: what to do next.
-        resource_version: from where to watch.
-        wait_s: how long to wait before.
-        failures: failures in a row.
-        streaming: False once the server refused a streaming list.
-        dormant: True while the kind does not exist on the server.
-        error: why the last step failed; None when all is well.
-    """
-
-    phase: Phase = Phase.STREAM_LIST
-    resource_version: str = ""
-    wait_s: float = 0.0
-    failures: int = 0
-    streaming: bool = True
-    dormant: bool = False
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A watch ended: cleanly (error None) or not.
-
-    Attributes:
-        resource_version: up to where it came; empty if it never synced.
-        events: how many events it brought.
-        lasted_s: how long it was open.
-        error: why it broke, or None.
-    """
-
-    resource_version: str
-    events: int
-    lasted_s: float
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A paged list came to its end at this resourceVersion."""
-
-    resource_version: str
-
-
-def step(state: State, outcome: Ended | Listed, jitter: float) -> State:
-    """Decides what comes after an outcome. Pure.
-
-    Args:
-        state: what was being done.
-        outcome: how it went.
-        jitter: a number in [0, 1).
-    """
-    match outcome:
-        case Listed(resource_version):
-            # Failures count on until the watch holds: a list that works and a watch that never does must not alternate
-            # at full speed.
-            return State(Phase.WATCH, resource_version, failures=state.failures, streaming=state.streaming)
-        case Ended(error=None):
-            return _after_close(state, outcome, jitter)
-        case Ended():
-            return _after_error(state, outcome, jitter)
-        case _:
-            assert_never(outcome)
-
-
-def _after_close(state: State, ended: Ended, jitter: float) -> State:
-    position = ended.resource_version or state.resource_version
-    if not position:
-        # Published is only a whole list, so this one begins anew: never at once, since it costs the server much.
-        return _retry(state, KubeError("the watch was closed before its first list was complete"), jitter)
-    if ended.events or ended.lasted_s >= VERY_SHORT_WATCH_S:
-        return State(Phase.WATCH, position, streaming=state.streaming)
-    # A proxy that closes at once must not be asked hundreds of times a second.
-    error = KubeError("the watch was closed at once, without an event")
-    return _retry(replace(state, phase=Phase.WATCH, resource_version=position), error, jitter)
-
-
-def _after_error(state: State, ended: Ended, jitter: float) -> State:
-    error = ended.error
-    assert error is not None
-    position = ended.resource_version or state.resource_version
-    list_phase = Phase.STREAM_LIST if state.streaming else Phase.LIST
-    if isinstance(error, Gone) or _is_too_large_version(error):
-        retry = _retry(state, error, jitter)
-        # Expired positions are normal after an outage; only a second one in a row is worth waiting for.
-        return replace(retry, phase=list_phase, resource_version="", wait_s=retry.wait_s if state.failures else 0.0)
-    if state.phase is Phase.STREAM_LIST and _means_no_streaming(error):
-        return State(Phase.LIST, streaming=False)
-    if isinstance(error, NotFound):
-        return replace(_retry(state, error, jitter), phase=list_phase, resource_version="", dormant=True)
-    made_progress = ended.events > 0 and bool(position)
-    next_state = _retry(replace(state, failures=0) if made_progress else state, error, jitter)
-    phase = Phase.WATCH if position else list_phase
-    return replace(next_state, phase=phase, resource_version=position)
-
-
-def _retry(state: State, error: Exception, jitter: float) -> State:
-    wait_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(state.failures, 10)) * (1 + jitter)
-    asked_s = getattr(error, "retry_after_s", None) or 0.0
-    return replace(state, wait_s=max(wait_s, asked_s), failures=state.failures + 1, error=error)
-
-
-def _is_too_large_version(error: Exception) -> bool:
-    return isinstance(error, ApiError) and (
-        any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes)
-        or "Too large resource version" in error.message
-    )
-
-
-def _means_no_streaming(error: Exception) -> bool:
-    if not isinstance(error, ApiError):
-        return False
-    # Servers from before streaming lists know neither option, and name the one that they look at first.
-    named = any(option in error.message for option in ("sendInitialEvents", "resourceVersionMatch"))
-    return isinstance(error, MethodNotAllowed) or (error.status in (400, 422) and named)
 
 
 class Observer(Protocol):
@@ -243,6 +106,9 @@ class Reflector:
             outcome = await self._perform(state)
             state = step(state, outcome, self._rng.random())
             self._report(state)
+            if state.error is None and isinstance(outcome, Ended) and outcome.error is not None:
+                fields = {"kind": self._resource.group_kind, "error": str(outcome.error)}
+                log.info("watch broke, resuming where it was", extra=fields)
 
     async def _perform(self, state: State) -> Ended | Listed:
         if state.phase is Phase.LIST:
@@ -295,7 +161,7 @@ class Reflector:
     async def _watch(self, state: State) -> Ended:
         request = self._watch_request(state)
         session = _WatchSession(self._store, self._observer, state)
-        began = self._clock()
+        opened_at: float | None = None
         error: Exception | None = None
         try:
             stream = await self._transport.stream(request)
@@ -303,6 +169,7 @@ class Reflector:
                 if stream.status != 200:
                     body = b"".join([chunk async for chunk in stream.chunks()])
                     raise error_from_response(request, Response(stream.status, stream.headers, body))
+                opened_at = self._clock()
                 if state.phase is Phase.WATCH:
                     self._observer.on_state(replace(state, error=None, dormant=False))
                 await session.consume(wire.lines(stream.chunks()))
@@ -310,7 +177,8 @@ class Reflector:
                 await stream.aclose()
         except (KubeError, msgspec.DecodeError, msgspec.ValidationError) as broken:
             error = broken
-        return Ended(session.resource_version, session.events, self._clock() - began, error)
+        lasted_s = self._clock() - opened_at if opened_at is not None else 0.0
+        return Ended(session.resource_version, session.events, lasted_s, error)
 
     def _watch_request(self, state: State) -> Request:
         query = [

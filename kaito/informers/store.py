@@ -86,7 +86,17 @@ class Index:
 
     def put(self, key: str, entry: Entry) -> None:
         """Files an entry, after taking its key out from where it was."""
-        values = tuple(dict.fromkeys(self._function(entry)))
+        self._file(key, tuple(dict.fromkeys(self._function(entry))))
+
+    def put_as(self, key: str, other: Index) -> None:
+        """Files a key under the values that it has in another index of the same function."""
+        self._file(key, other._values.get(key, ()))
+
+    def empty_copy(self) -> Index:
+        """An index of the same function with nothing in it."""
+        return Index(self._function)
+
+    def _file(self, key: str, values: tuple[str, ...]) -> None:
         if values == self._values.get(key):
             return
         self.drop(key)
@@ -223,16 +233,15 @@ class Store:
             self._intern(_controller_of(metadata.owner_references)),
         )
 
-    def _swap(self, entries: dict[str, Entry], resource_version: int) -> Iterator[Change]:
+    def _swap(self, entries: dict[str, Entry], indexes: dict[str, Index], resource_version: int) -> Iterator[Change]:
         """Puts new contents in place in one step; returns what changed, deletions first."""
         before = self._entries
-        for index in self._indexes.values():
-            for key in before.keys() - entries.keys():
-                index.drop(key)
-            for key, entry in entries.items():
-                if before.get(key) is not entry:
-                    index.put(key, entry)
         self._entries = entries
+        added_meanwhile = self._indexes.keys() - indexes.keys()
+        self._indexes = {name: indexes.get(name) or index.empty_copy() for name, index in self._indexes.items()}
+        for name in added_meanwhile:
+            for key, entry in entries.items():
+                self._indexes[name].put(key, entry)
         self.bytes = sum(len(entry.raw) for entry in entries.values())
         # Set, not raised: a restored etcd starts over, and what it says now is what there is.
         self.resource_version = resource_version
@@ -265,6 +274,8 @@ class Replacement:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, Entry] = {}
+        # Filed as the list comes in: all at once at the end, they would hold the loop.
+        self._indexes = {name: index.empty_copy() for name, index in store._indexes.items()}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -273,17 +284,24 @@ class Replacement:
         """Adds an object; an entry that is stored already in this very version is used again."""
         key, entry = self._store.entry(raw)
         old = self._store.get(key)
-        same = old is not None and old.uid == entry.uid and old.rv == entry.rv
-        self._entries[key] = old if same and old is not None else entry
+        reused = old if old is not None and old.uid == entry.uid and old.rv == entry.rv else None
+        self._entries[key] = reused or entry
+        for name, index in self._indexes.items():
+            if reused is not None:
+                index.put_as(key, self._store._indexes[name])
+            else:
+                index.put(key, entry)
 
     def discard(self, raw: bytes | msgspec.Raw) -> None:
         """Takes an object out that was deleted while the list was being sent."""
         key, _ = self._store.entry(raw)
         self._entries.pop(key, None)
+        for index in self._indexes.values():
+            index.drop(key)
 
     def commit(self, resource_version: int) -> Iterator[Change]:
         """Swaps the store's contents; yields what changed: deletions first, then additions and updates."""
-        return self._store._swap(self._entries, resource_version)
+        return self._store._swap(self._entries, self._indexes, resource_version)
 
 
 def _difference(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Iterator[Change]:

@@ -24,6 +24,14 @@ _QUANTITY_MAPS = frozenset({"limits", "requests", "capacity", "allocatable", "ha
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "storage"})
 # Maps that nobody defaults: a key that is not wanted is another's.
 _EXACT_MAPS = frozenset({"limits", "requests", "nodeSelector", "matchLabels"})
+# What the server leaves out where it is empty, False or 0 (Go's omitempty, and no pointer), as an intent may not.
+_OMITTED_WHEN_ZERO = frozenset(
+    {
+        *("value", "readOnly", "subPath", "workingDir", "stdin", "stdinOnce", "tty", "initialDelaySeconds", "hostPort"),
+        *("hostNetwork", "hostPID", "hostIPC", "nodeName", "hostname", "subdomain", "priorityClassName"),
+        *("minReadySeconds", "paused", "publishNotReadyAddresses"),
+    }
+)
 # Lists in metadata belong to many; items of others are no drift there.
 _SHARED = frozenset({"ownerReferences", "finalizers"})
 
@@ -45,12 +53,13 @@ def differs(current: Any, wanted: Any, path: tuple[str, ...] = ()) -> bool:
             return bool(wanted) or current is not None
         if _is_exact(path) and current.keys() - wanted.keys():
             return True
+        current = _without_defaulted_requests(current, wanted)
         return any(differs(current.get(name), value, (*path, name)) for name, value in wanted.items())
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         if current is None:
             return bool(wanted)
         return not isinstance(current, Sequence) or _lists_differ(current, wanted, path)
-    if current == wanted:
+    if current == wanted or (current is None and not wanted and bool(path) and path[-1] in _OMITTED_WHEN_ZERO):
         return False
     return not (_is_quantity(path) and same_quantity(str(current), str(wanted)))
 
@@ -88,6 +97,17 @@ def _lists_differ(current: Sequence[Any], wanted: Sequence[Any], path: tuple[str
     if shared:
         return any(item not in current for item in wanted)
     return any(differs(ours, theirs, path) for ours, theirs in zip(current, wanted, strict=True))
+
+
+def _without_defaulted_requests(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A container's resources without the requests that the server made of limits, resource by resource."""
+    limits, requests, own = current.get("limits"), current.get("requests"), wanted.get("requests")
+    if not isinstance(limits, Mapping) or not isinstance(requests, Mapping) or not isinstance(own, Mapping):
+        return current
+    return {
+        **current,
+        "requests": {name: value for name, value in requests.items() if name in own or limits.get(name) != value},
+    }
 
 
 def _merge_keys(current: Sequence[Any], wanted: Sequence[Any]) -> tuple[str, ...] | None:

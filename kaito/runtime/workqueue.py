@@ -113,6 +113,10 @@ class WorkQueue(Generic[K]):
         self._delayed[key] = (min(due, before), max(priority, kept))
         if due < before:
             heapq.heappush(self._timers, (due, self._next(), key))
+        if len(self._timers) > 2 * len(self._delayed) + 64:
+            # Superseded timers leave by the top of the heap only, which one quiet key can hold for long.
+            self._timers = [timer for timer in self._timers if not self._stale(timer)]
+            heapq.heapify(self._timers)
 
     def cancel(self, key: K) -> bool:
         """Withdraws a delayed add; returns whether there was one."""

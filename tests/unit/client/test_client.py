@@ -139,6 +139,7 @@ async def test_delete_with_preconditions(server: Any, client: Client) -> None:
         "propagationPolicy": "Foreground",
         "preconditions": {"uid": "u", "resourceVersion": "7"},
         "gracePeriodSeconds": 0,
+        "dryRun": ["All"],
     }
 
 

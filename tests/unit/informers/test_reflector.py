@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kaito.informers.reflector import Reflector, State
+from kaito.informers.list_watch import State
+from kaito.informers.reflector import Reflector
 from kaito.informers.store import Change, Store
 from kaito.kube.core_v1 import ConfigMap
 from kaito.testing import virtual_clock
@@ -224,7 +225,8 @@ def test_a_position_that_expired_is_followed_by_a_relist_that_tells_only_the_tru
         it = bench()
         it.put("stays", "changes", "goes", "again")
         it.api.faults.add(Fault(CutWatch(after=5, how="reset"), verb="watch"))
-        it.api.faults.add(Fault(version_expired(), verb="watch", nth=2))
+        it.api.faults.add(Fault(Refuse(503), verb="watch", nth=2))
+        it.api.faults.add(Fault(version_expired(), verb="watch", nth=3))
         async with it.running():
             before = len(it.seen.changes)
             it.touch("changes")
@@ -293,7 +295,7 @@ def test_a_kind_that_is_missing_is_dormant_and_starts_by_itself_when_it_comes() 
             await asyncio.sleep(100.0)
             assert it.seen.states[-1].dormant
             requests = len(it.asked("watch"))
-            assert requests < 10
+            assert requests < 30
             it.api.kinds.add(kind)
             it.put("a")
             await asyncio.sleep(61.0)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaito.client.transport import Request, Response, ResponseStream, Transport
-from kaito.informers.reflector import Reflector, State
+from kaito.informers.list_watch import State
+from kaito.informers.reflector import Reflector
 from kaito.informers.store import Change, Store
 from kaito.kube.core_v1 import ConfigMap
 from kaito.testing import virtual_clock

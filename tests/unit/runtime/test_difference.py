@@ -52,6 +52,18 @@ def container(**more: Any) -> Json:
             {"metadata": {"ownerReferences": [{"uid": "0", "name": "z"}, {"uid": "1", "name": "a"}]}},
         ),
         ({"metadata": {"labels": {"a": "1"}}}, {"metadata": {"labels": {"a": "1", "theirs": "2"}}}),
+        (
+            pod(container(env=[{"name": "A", "value": ""}], tty=False), hostNetwork=False),
+            pod(container(env=[{"name": "A"}])),
+        ),
+        (
+            pod(container(resources={"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}})),
+            pod(
+                container(
+                    resources={"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+                )
+            ),
+        ),
     ],
 )
 def test_defaults_rewritten_amounts_order_and_others_metadata_are_no_difference(wanted: Json, current: Json) -> None:
@@ -87,6 +99,14 @@ def test_defaults_rewritten_amounts_order_and_others_metadata_are_no_difference(
             pod(tolerations=[{"key": "sku", "value": "cpu"}]),
         ),
         ({"metadata": {"finalizers": ["mine"]}}, {"metadata": {"finalizers": ["theirs"]}}),
+        (pod(automountServiceAccountToken=False), pod()),
+        (pod(container(securityContext={"runAsUser": 0})), pod(container(securityContext={}))),
+        (
+            pod(container(resources={"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}})),
+            pod(container(resources={"requests": {"cpu": "1", "memory": "7Gi"}, "limits": {"memory": "1Gi"}})),
+        ),
+        (pod(container(resources={"limits": {"a": 1}})), pod(container(resources={"limits": {"a": "1", "b": "1"}}))),
+        (pod(nodeSelector={"a": "b"}), pod(nodeSelector={"a": "b", "c": "d"})),
         ({"metadata": {"ownerReferences": [{"uid": "1", "name": "a"}]}}, {"metadata": {}}),
         (
             {"metadata": {"ownerReferences": [{"uid": "1", "name": "a"}]}},

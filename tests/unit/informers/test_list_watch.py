@@ -25,7 +25,7 @@ from kaito.client.errors import (
     TransportError,
     Unauthorized,
 )
-from kaito.informers.reflector import BACKOFF_CAP_S, BACKOFF_FIRST_S, Ended, Listed, Phase, State, step
+from kaito.informers.list_watch import BACKOFF_CAP_S, BACKOFF_FIRST_S, Ended, Listed, Phase, State, step
 
 STREAM, LIST, WATCH = Phase.STREAM_LIST, Phase.LIST, Phase.WATCH
 RESET = TransportError("reset", sent=True)
@@ -140,9 +140,15 @@ def test_a_streaming_list_closed_before_its_end_is_a_failure_and_backs_off(event
     assert "before its first list" in str(state.error)
 
 
-def test_a_broken_watch_that_had_made_progress_begins_its_backoff_anew() -> None:
-    state = step(State(WATCH, "7", failures=6), Ended("9", 2, 5.0, RESET), 0.0)
-    assert (state.resource_version, state.failures, state.wait_s) == ("9", 1, BACKOFF_FIRST_S)
+@pytest.mark.parametrize(("events", "lasted_s"), [(2, 0.1), (0, 60.0)])
+def test_a_watch_that_had_worked_until_it_broke_is_resumed_at_once(events: int, lasted_s: float) -> None:
+    state = step(State(WATCH, "7", failures=6), Ended("9", events, lasted_s, RESET), 0.0)
+    assert (state.resource_version, state.failures, state.wait_s) == ("9", 0, 0.0)
+
+
+def test_a_watch_that_breaks_as_soon_as_it_is_open_waits_longer_each_time() -> None:
+    state = step(State(WATCH, "7", failures=1), Ended("7", 0, 0.1, RESET), 0.0)
+    assert (state.resource_version, state.failures, state.wait_s) == ("7", 2, BACKOFF_FIRST_S * 2)
 
 
 def test_a_streaming_list_that_breaks_half_way_has_made_no_progress() -> None:
