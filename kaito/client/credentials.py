@@ -34,8 +34,12 @@ class Credentials(Protocol):
         """
         ...
 
-    def invalidate(self) -> None:
-        """The server refused the last headers (401): the next call must not answer from memory."""
+    def invalidate(self, refused: Mapping[str, str]) -> None:
+        """The server refused headers (401): the next call must not answer with them from memory.
+
+        Args:
+            refused: as `headers` had returned them; late news of old ones must not cost the new ones.
+        """
         ...
 
 
@@ -52,7 +56,7 @@ class StaticCredentials:
         """See `Credentials.headers`."""
         return self._headers
 
-    def invalidate(self) -> None:
+    def invalidate(self, refused: Mapping[str, str]) -> None:
         """Nothing to renew."""
 
 
@@ -82,9 +86,10 @@ class TokenFileCredentials:
             self._read_at = self._monotonic()
         return self._headers
 
-    def invalidate(self) -> None:
+    def invalidate(self, refused: Mapping[str, str]) -> None:
         """See `Credentials.invalidate`."""
-        self._read_at = float("-inf")
+        if refused is self._headers:
+            self._read_at = float("-inf")
 
 
 class ExecCredentials:
@@ -112,9 +117,10 @@ class ExecCredentials:
                 self._headers = {"Authorization": f"Bearer {status['token']}"}
             return self._headers
 
-    def invalidate(self) -> None:
+    def invalidate(self, refused: Mapping[str, str]) -> None:
         """See `Credentials.invalidate`."""
-        self._headers = None
+        if refused is self._headers:
+            self._headers = None
 
     def _expired(self) -> bool:
         if self._expires_at is None:

@@ -21,6 +21,7 @@ Middleware: TypeAlias = Callable[[Request, Handler], Awaitable[Response]]
 log = logging.getLogger(__name__)
 
 MAX_RETRIES = 10
+MAX_WAIT_S = 10.0
 RESET_WAIT_S = 1.0
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 LATENCY_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
@@ -48,6 +49,9 @@ class RetryMiddleware:
     a write never is, since it may have happened. What timed out is not sent again: its caller has waited long enough.
     A 401 is tried once more with fresh credentials.
 
+    Waits add up to at most `MAX_WAIT_S`: what the server wants to see later is the caller's to schedule, who gets the
+    answer with its ``retry_after_s``, and does not hold a worker meanwhile.
+
     Args:
         rng: source of jitter; waits are 1 to 1.25 times what the server asked for.
     """
@@ -58,6 +62,7 @@ class RetryMiddleware:
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Runs the request, at most `MAX_RETRIES` times more."""
         refreshed = False
+        waited_s = 0.0
         for attempt in range(MAX_RETRIES):
             try:
                 response = await handler(request)
@@ -70,8 +75,9 @@ class RetryMiddleware:
                 refreshed = True
                 continue
             wait_s = _retry_after_s(response)
-            if wait_s is None:
+            if wait_s is None or waited_s + wait_s > MAX_WAIT_S:
                 return response
+            waited_s += wait_s
             log.info("request throttled", extra={"request": request.describe(), "wait_s": wait_s})
             await self._wait(wait_s)
         return await handler(request)

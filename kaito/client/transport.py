@@ -190,7 +190,8 @@ class AiohttpTransport:
     async def _open(
         self, session: aiohttp.ClientSession, request: Request, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        headers = {**request.headers, **await self._config.credentials.headers()}
+        proof = await self._config.credentials.headers()
+        headers = {**request.headers, **proof}
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         try:
@@ -210,7 +211,7 @@ class AiohttpTransport:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _broken(request, error, sent=True) from error
         if response.status == 401:
-            self._config.credentials.invalidate()
+            self._config.credentials.invalidate(proof)
         return response
 
 

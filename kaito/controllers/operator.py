@@ -27,7 +27,7 @@ from kaito.kube.object_key import ObjectKey
 from kaito.runtime.apply import Applier
 from kaito.runtime.controller import Controller
 from kaito.runtime.manager import Manager
-from kaito.runtime.watch import AnyWatch, Watch, access
+from kaito.runtime.watch import Access, AnyWatch, Watch
 
 ControllerName = Literal["workspace", "machine", "gpu-provisioner"]
 CloudName = Literal["kwok"]
@@ -103,7 +103,7 @@ def _workspace(manager: Manager, options: OperatorOptions, claims: ClaimKind) ->
             Watch(Node, references=awaited, by=_label_terms),
         ),
         # Pods are tried out before a node is paid for; claims are looked for even where none are made.
-        needs=(access(claims.kind, "list", "create", "delete"), access(Pod, "create")),
+        needs=(Access(claims.kind, "list", "create", "delete"), Access(Pod, "create")),
         concurrency=5,
     )
 
@@ -114,7 +114,11 @@ def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, prov
         ClaimReconciler(manager.client, provider, claims, options.now),
         name="machine",
         watches=(Watch(Node, map=_claim_of),),
-        needs=(access(Node, "create", "patch", "delete"), access(Pod, "list"), access(Pod, "create")),
+        needs=(
+            Access(Node, "create", "patch", "delete"),
+            Access(Pod, "list"),
+            Access(Pod, "create", subresource="eviction"),
+        ),
         where=_asks_something,
         concurrency=10,
     )
@@ -126,7 +130,7 @@ def _gpu_provisioner(collector: InstanceCollector, claims: ClaimKind) -> Control
         collector,
         name="gpu-provisioner",
         watches=(Watch(claims.kind, map=_node_of, where=_is_gone),),
-        needs=(access(Node, "patch", "delete"), access(MACHINE.kind, "get"), access(NODE_CLAIM.kind, "get")),
+        needs=(Access(Node, "patch", "delete"), Access(MACHINE.kind, "get"), Access(NODE_CLAIM.kind, "get")),
         concurrency=5,
     )
 

@@ -15,9 +15,6 @@ from kaito.client.transport import Request, Response
 from kaito.informers.store import Store, store_key
 from kaito.kube.resource import ResourceType
 
-# Answers after which a write may or may not have happened.
-_UNCERTAIN_STATUSES = frozenset({500, 502, 504})
-
 
 class Floor(NamedTuple):
     """What a cached read of one object must have reached.
@@ -99,7 +96,11 @@ class KindFloors:
 
 
 class WriteFloors:
-    """Middleware that raises a floor for each successful write of a watched kind, and marks lost outcomes."""
+    """Middleware that raises a floor for each successful write of one object, and marks lost outcomes.
+
+    It stands inside of retries, since each try has an outcome of its own: one that was lost is not undone by the next
+    one's refusal. A ``delete_collection`` raises none: it names no objects, and what it deletes comes back through the watch.
+    """
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], list[KindFloors]] = {}
@@ -121,7 +122,8 @@ class WriteFloors:
             if not isinstance(error, TransportError) or error.sent:
                 _raise_all(watching, _unknown(request))
             raise
-        if response.status in _UNCERTAIN_STATUSES:
+        if response.status >= 500:
+            # From 500 on a write may or may not have happened: proxies answer so when the server was cut off half-way.
             _raise_all(watching, _unknown(request))
         elif response.status < 300:
             _raise_all(watching, _reached_by(request, response))

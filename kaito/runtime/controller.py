@@ -12,7 +12,15 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from kaito.client.errors import CacheNotSynced, Conflict, NotFound, ServiceUnavailable, TooManyRequests, TransportError
+from kaito.client.errors import (
+    CacheNotSynced,
+    Conflict,
+    KubeError,
+    NotFound,
+    ServiceUnavailable,
+    TooManyRequests,
+    TransportError,
+)
 from kaito.informers.informer import InformerEvent
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
@@ -20,7 +28,7 @@ from kaito.runtime.async_queue import AsyncQueue
 from kaito.runtime.logs import log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
-from kaito.runtime.reconciler import KeyReconciler, Reconciler, Result, TerminalError
+from kaito.runtime.reconciler import KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
 from kaito.runtime.watch import Access, AnyWatch, EventFilter
 from kaito.runtime.workqueue import LOW_PRIORITY, Item
 
@@ -228,7 +236,12 @@ class _Running(Generic[R]):
         controller = self._controller
         reconciler = controller.reconciler
         if not hasattr(reconciler, "reconcile"):
-            return _checked(await reconciler.reconcile_key(key), reconciler)
+            try:
+                return _checked(await reconciler.reconcile_key(key), reconciler)
+            except ValidationError as error:
+                raise TerminalError(
+                    f"{controller.kind.__name__} {key}: what it needs cannot be read: {error}"
+                ) from error
         try:
             obj = await self._manager.client.get(controller.kind, key)
         except NotFound:
@@ -259,8 +272,11 @@ class _Running(Generic[R]):
         if isinstance(error, EXPECTED_ERRORS):
             log.info("reconcile to be tried again", extra=fields)
             return
+        if isinstance(error, (KubeError, ReconcileError)):
+            log.warning("reconcile failed", extra=fields)
+            return
         self._metrics.panics.inc()
-        log.error("reconcile failed", extra=fields, exc_info=error)
+        log.error("reconcile failed unexpectedly", extra=fields, exc_info=error)
 
 
 def _is_cancelled() -> bool:

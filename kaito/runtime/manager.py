@@ -82,7 +82,7 @@ class Manager:
                 raise ValueError("Manager: give a config or a transport")
             transport = AiohttpTransport(config, user_agent=name)
         floors = WriteFloors()
-        usual: list[Middleware] = [*middleware, WarningMiddleware(), floors, RetryMiddleware(self.rng)]
+        usual: list[Middleware] = [*middleware, WarningMiddleware(), RetryMiddleware(self.rng), floors]
         if config is not None:
             usual.append(MetricsMiddleware(self.registry, config.host))
         self.api_reader = Client(transport, field_owner=name, middleware=usual)
@@ -154,12 +154,17 @@ class Manager:
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(controller.run(self), name=controller.name) for controller in self._controllers]
+            tasks = [group.create_task(self._run_controller(each), name=each.name) for each in self._controllers]
             tasks += [group.create_task(runnable.run(), name=type(runnable).__name__) for runnable in self._runnables]
             await self._stopping.wait()
             await self._drain()
             for task in tasks:
                 task.cancel()
+
+    async def _run_controller(self, controller: Controller[Resource]) -> None:
+        await controller.run(self)
+        if not self._stopping.is_set():
+            raise RuntimeError(f"controller {controller.name} ended by itself")
 
     async def _drain(self) -> None:
         """Takes no new work in, and waits (bounded) until what is being worked on has ended."""

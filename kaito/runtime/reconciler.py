@@ -33,6 +33,16 @@ class TerminalError(Exception):
     """Trying again does not help until something changes: no retry is scheduled."""
 
 
+class ReconcileError(Exception):
+    """A reconcile failed in a way that its author foresaw: tried again, and logged without a traceback.
+
+    Attributes:
+        retry_after_s: seconds to wait at least, or None.
+    """
+
+    retry_after_s: float | None = None
+
+
 class Reconciler(Protocol, Generic[R_contra]):
     """Moves the world one step towards what one object asks for.
 

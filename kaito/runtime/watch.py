@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kaito.informers.informer import InformerEvent
 from kaito.kube.object_key import ObjectKey
@@ -15,21 +15,19 @@ EventFilter = Callable[[InformerEvent[R]], bool]
 """A predicate: pure, over the event's old and new object."""
 
 
-class Access(NamedTuple):
-    """A permission that a controller needs beyond its watches.
+class Access:
+    """A permission that a controller needs beyond its watches: ``Access(Node, "get", "patch")``.
 
-    Attributes:
+    Args:
         kind: of what.
         verbs: such as ``get`` or ``patch``.
+        subresource: such as ``eviction`` or ``status``; empty for the object itself.
     """
 
-    kind: type[Resource]
-    verbs: tuple[str, ...]
-
-
-def access(kind: type[Resource], *verbs: str) -> Access:
-    """``access(Node, "get", "patch")``."""
-    return Access(kind, verbs)
+    def __init__(self, kind: type[Resource], *verbs: str, subresource: str = "") -> None:
+        self.kind = kind
+        self.verbs = verbs
+        self.subresource = subresource
 
 
 class Watch(Generic[R]):

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from kaito.kube.core_v1 import Node
+from kaito.runtime.reconciler import ReconcileError
 
 
 class InstanceState(Enum):
@@ -65,7 +66,7 @@ class Instance:
     message: str = ""
 
 
-class ProviderError(Exception):
+class ProviderError(ReconcileError):
     """The cloud refused or failed.
 
     Attributes:

@@ -15,7 +15,7 @@ from kaito.client.credentials import CredentialsError, ExecCredentials, StaticCr
 
 async def test_static_headers_stay_as_they_are() -> None:
     credentials = StaticCredentials({"Authorization": "Bearer x"})
-    credentials.invalidate()
+    credentials.invalidate(await credentials.headers())
     assert await credentials.headers() == {"Authorization": "Bearer x"}
     assert await StaticCredentials().headers() == {}
 
@@ -36,7 +36,7 @@ async def test_a_token_file_is_read_again_after_a_minute_and_after_a_401(tmp_pat
     now = 60.0
     assert await token() == "Bearer two"
     path.write_text("three")
-    credentials.invalidate()
+    credentials.invalidate(await credentials.headers())
     assert await token() == "Bearer three"
 
 
@@ -48,7 +48,7 @@ async def test_a_token_file_that_is_missing_for_a_moment_is_no_failure_once_it_w
     path.write_text("one")
     await credentials.headers()
     path.unlink()
-    credentials.invalidate()
+    credentials.invalidate(await credentials.headers())
     assert await credentials.headers() == {"Authorization": "Bearer one"}
     path.write_text("two")
     assert await credentials.headers() == {"Authorization": "Bearer two"}
@@ -114,7 +114,7 @@ async def test_a_plugin_is_run_again_shortly_before_its_token_expires_and_after_
     assert await credentials.headers() == {"Authorization": "Bearer two"}
     plugin.give("three")
     assert await credentials.headers() == {"Authorization": "Bearer two"}
-    credentials.invalidate()
+    credentials.invalidate(await credentials.headers())
     assert await credentials.headers() == {"Authorization": "Bearer three"}
     assert plugin.count == 3
 
