@@ -1,8 +1,9 @@
 """karpenter.sh/v1alpha5: Machine, the claim of one node in the first design; its schema is karpenter-core v0.29.2's."""
 
+from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 
 from kaito.api import keys
 from kaito.kube.core_v1 import ResourceList
@@ -108,6 +109,18 @@ class MachineSpec(KubeModel):
     taints: tuple[Taint, ...] = ()
 
 
+def _time_or_none(value: object, validate: ValidatorFunctionWrapHandler) -> datetime | None:
+    # v1alpha5 takes any text here, and a Machine that cannot be read is a node that nobody gives back.
+    try:
+        moment: datetime | None = validate(value)
+    except ValidationError:
+        return None
+    return moment
+
+
+LenientTime = Annotated[Time | None, WrapValidator(_time_or_none), WithJsonSchema({"type": "string"})]
+
+
 class MachineCondition(KubeModel):
     """One observed aspect of a Machine, in Knative's form.
 
@@ -125,7 +138,9 @@ class MachineCondition(KubeModel):
     severity: str | None = None
     reason: str | None = None
     message: str | None = None
-    last_transition_time: Annotated[Time | None, WithJsonSchema({"type": "string"})] = None
+    last_transition_time: Annotated[Time | None, WrapValidator(_time_or_none), WithJsonSchema({"type": "string"})] = (
+        None
+    )
 
 
 class MachineStatus(KubeModel):

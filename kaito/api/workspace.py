@@ -15,7 +15,7 @@ from kaito.api.workspace_rules import exactly_one, kept, on_create, same_text, u
 from kaito.kube.core_v1 import PodTemplateSpec, VolumeSource
 from kaito.kube.crd_options import AGE, CRDOptions, PrinterColumn, condition_column
 from kaito.kube.frozen import FrozenDict, FrozenMap
-from kaito.kube.meta_v1 import Condition, LabelSelector
+from kaito.kube.meta_v1 import Condition, LabelSelector, Time
 from kaito.kube.model import KubeModel
 from kaito.kube.resource import Resource
 from kaito.kube.schema_markers import Int32, Limits, ListMap, OpenSchema, Rule
@@ -265,11 +265,13 @@ class WantedClaim(KubeModel):
         ordinal: which of the Workspace's nodes.
         incarnation: how often that node has been replaced.
         name: the name of the Machine or NodeClaim.
+        not_before: when it may be made; a node that goes again and again is replaced more and more slowly.
     """
 
     ordinal: Int32
     incarnation: Int32
     name: str
+    not_before: Time | None = None
 
 
 class PerformanceMetric(KubeModel):

@@ -99,7 +99,8 @@ class WriteFloors:
     """Middleware that raises a floor for each successful write of one object, and marks lost outcomes.
 
     It stands inside of retries, since each try has an outcome of its own: one that was lost is not undone by the next
-    one's refusal. A ``delete_collection`` raises none: it names no objects, and what it deletes comes back through the watch.
+    one's refusal. A ``delete_collection`` raises none: it names no objects, and what it deletes comes back through the
+    watch.
     """
 
     def __init__(self) -> None:

@@ -49,7 +49,9 @@ class InstanceCollector:
         node = await self._node(key.name)
         if node is None or keys.MACHINE_TYPE_LABEL not in node.metadata.labels:
             return Result()
-        name = node.metadata.labels.get(keys.AGENT_POOL_LABEL, node.metadata.name)
+        owner = claim_owner(node)
+        # Labels are anybody's to change; the owner reference is what registration wrote.
+        name = owner.name if owner else node.metadata.labels.get(keys.AGENT_POOL_LABEL, node.metadata.name)
         uid = await self._claim_uid(node, name)
         if not uid or await self._claim_lives(name, uid):
             return Result()

@@ -64,9 +64,11 @@ class ClaimReconciler:
         progress = Progress(self._claims, claim, self._now())
         try:
             result = await self._advance(claim, progress)
-        finally:
-            # Also when a step failed: how far it came, and why no further, is what the user looks at.
+        except Exception:
+            # How far it came, and why no further, is what the user looks at.
             await progress.save(self._client)
+            raise
+        await progress.save(self._client)
         if progress.is_lost:
             # The claim goes with its node, is drained and terminated in order, and whoever wanted it makes another.
             log.warning("node is going away, and its claim with it", extra={"claim": claim.metadata.name})

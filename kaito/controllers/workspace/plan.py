@@ -91,6 +91,13 @@ class Planner:
         labels = _node_labels(workspace)
         if self._use_existing_nodes or not workspace.resource.instance_type:
             return Plan(preset, None, None, runtime or preset.runtimes[0], workspace.resource.count, 1, labels)
+        if workspace.resource.label_selector.match_expressions:
+            raise PlanError(
+                "UnsupportedSelector",
+                "resource.labelSelector.matchExpressions",
+                "nodes that are made get the labels of matchLabels, which expressions do not tell: use matchLabels, or "
+                "leave instanceType out to use existing nodes",
+            )
         sku = self._sku(workspace.resource.instance_type, preset)
         try:
             sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=self._catalog)

@@ -63,7 +63,7 @@ class WorkspaceReconciler:
         self._planner = planner
         self._options = options
         self._now = now
-        self._supply = NodeSupply(client, claims)
+        self._supply = NodeSupply(client, claims, now)
         self._held: dict[ObjectKey, datetime] = {}
 
     async def reconcile_key(self, key: ObjectKey) -> Result:
@@ -72,8 +72,7 @@ class WorkspaceReconciler:
             workspace = await self._client.get(Workspace, key)
         except NotFound:
             self._held.pop(key, None)
-            await self._supply.collect_orphans(key)
-            return Result()
+            return Result(requeue_after=await self._supply.collect_orphans(key))
         if workspace.metadata.deletion_timestamp is not None:
             return await self._delete(workspace)
         try:
@@ -94,10 +93,11 @@ class WorkspaceReconciler:
         report = Report(workspace, self._now())
         supply = await self._supply.step(workspace, plan)
         supply.describe(report)
-        result = Result()
+        result = Result(requeue_after=supply.look_again)
         # What runs is looked after, and spoken of, also while its nodes are not well.
         if supply.ready or await self._find(_kind_of(plan), workspace.key) is not None:
-            result = await self._serve(workspace, plan, report)
+            served = await self._serve(workspace, plan, report)
+            result = served if served.requeue_after is not None else result
         else:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
@@ -12,6 +13,10 @@ from kaito.controllers.claims import Claim, ClaimRequest
 from kaito.controllers.workspace.plan import Plan
 
 DEFAULT_DISK_GIB = 100
+FIRST_REPLACEMENT_DELAY = timedelta(seconds=5)
+MAX_REPLACEMENT_DELAY = timedelta(minutes=10)
+# A node that lived for so long was no part of a run-away.
+LONG_LIFE = timedelta(minutes=30)
 
 
 def claim_name(workspace_uid: str, ordinal: int, incarnation: int) -> str:
@@ -26,23 +31,58 @@ def claim_name(workspace_uid: str, ordinal: int, incarnation: int) -> str:
     return f"ws{digest[:9]}"
 
 
-def wanted_claims(workspace: Workspace, count: int, existing: Iterable[Claim]) -> tuple[WantedClaim, ...]:
+def wanted_claims(
+    workspace: Workspace, count: int, existing: Sequence[Claim], now: datetime, vanished: Collection[str] = ()
+) -> tuple[WantedClaim, ...]:
     """Works out which claims are wanted: those that were before, and for what is going away, its successor. Pure.
 
     Args:
         workspace: with the claims that were persisted in its status.
         count: how many nodes.
         existing: the claims that there are.
+        now: wall clock.
+        vanished: names of claims that there were, and are no more.
     """
-    going = {claim.metadata.name for claim in existing if claim.metadata.deletion_timestamp is not None}
     before = {claim.ordinal: claim for claim in workspace.status.node_claims}
+    by_name = {claim.metadata.name: claim for claim in existing}
     wanted = []
     for ordinal in range(count):
-        claim = before.get(ordinal)
-        incarnation = 0 if claim is None else claim.incarnation + (claim.name in going)
-        name = claim_name(workspace.metadata.uid, ordinal, incarnation)
-        wanted.append(WantedClaim(ordinal=ordinal, incarnation=incarnation, name=name))
+        recorded = before.get(ordinal)
+        if recorded is None:
+            name = claim_name(workspace.metadata.uid, ordinal, 0)
+            wanted.append(WantedClaim(ordinal=ordinal, incarnation=0, name=name))
+        elif recorded.name in vanished or _is_going(by_name.get(recorded.name)):
+            wanted.append(_successor(workspace, recorded, by_name.get(recorded.name), now))
+        else:
+            wanted.append(recorded)
     return tuple(wanted)
+
+
+def replacement_delay(incarnation: int) -> timedelta:
+    """How long a successor waits: the first not at all, then from 5 s doubling to 10 min.
+
+    Whatever takes our nodes away as fast as we make them must not have us buy one every two seconds.
+    """
+    if incarnation < 2:
+        return timedelta()
+    doublings: int = 2 ** min(incarnation - 2, 16)
+    return min(MAX_REPLACEMENT_DELAY, FIRST_REPLACEMENT_DELAY * doublings)
+
+
+def _is_going(claim: Claim | None) -> bool:
+    return claim is not None and claim.metadata.deletion_timestamp is not None
+
+
+def _successor(workspace: Workspace, recorded: WantedClaim, claim: Claim | None, now: datetime) -> WantedClaim:
+    incarnation = recorded.incarnation + 1
+    name = claim_name(workspace.metadata.uid, recorded.ordinal, incarnation)
+    successor = WantedClaim(ordinal=recorded.ordinal, incarnation=incarnation, name=name)
+    made = claim.metadata.creation_timestamp if claim is not None else None
+    if replacement_delay(incarnation) and (made is None or now - made < LONG_LIFE):
+        return successor.model_copy(
+            update={"not_before": (now + replacement_delay(incarnation)).replace(microsecond=0)}
+        )
+    return successor
 
 
 def claim_labels(workspace: Workspace) -> dict[str, str]:
@@ -68,8 +108,3 @@ def claim_request(workspace: Workspace, plan: Plan, wanted: WantedClaim) -> Clai
 def is_of(claim: Claim, workspace: Workspace) -> bool:
     """Whether a claim was made for this very Workspace, not for an earlier one of its name."""
     return claim.metadata.labels.get(keys.WORKSPACE_UID_LABEL) == workspace.metadata.uid
-
-
-def missing(wanted: Sequence[WantedClaim], existing: Mapping[str, Claim]) -> list[WantedClaim]:
-    """The wanted claims that there are not."""
-    return [claim for claim in wanted if claim.name not in existing]

@@ -180,6 +180,7 @@ def _affinity(workspace: Workspace, plan: Plan) -> Mapping[str, Any]:
             keys.WORKSPACE_NAMESPACE_LABEL: workspace.metadata.namespace or "",
         }
     terms = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(wanted.items())]
+    terms += [expression.to_dict() for expression in workspace.resource.label_selector.match_expressions]
     return {
         "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": terms}]}

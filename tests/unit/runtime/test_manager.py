@@ -7,13 +7,14 @@ import gc
 import logging
 import random
 import socket
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import pytest
 
-from kaito.client import Config
+from kaito.client import Config, Request, Response, ResponseStream, Transport
 from kaito.kube.core_v1 import ConfigMap, Secret
 from kaito.runtime import DONE, Controller, Manager, Result
 from kaito.testing import eventually, virtual_clock
@@ -381,3 +382,41 @@ def test_a_server_that_is_away_at_the_start_is_waited_for_and_said_so(caplog: py
     failed = [record for record in caplog.records if record.getMessage() == "watch failed, trying again"]
     assert [getattr(record, "failures", 0) for record in failed] == [1, 2, 3, 4]
     assert [record.levelname for record in failed] == ["WARNING", "WARNING", "INFO", "WARNING"]
+
+
+class Counted:
+    """A transport that counts how often it is closed."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self.closed = 0
+
+    async def send(self, request: Request) -> Response:
+        return await self._inner.send(request)
+
+    async def stream(self, request: Request) -> ResponseStream:
+        return await self._inner.stream(request)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        await self._inner.aclose()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_transport_is_closed_at_the_end_whatever_the_end_is(fails: bool) -> None:
+    class Failing:
+        async def run(self) -> None:
+            raise RuntimeError("on purpose")
+
+    async def main() -> None:
+        transport = Counted(FakeApi().transport())
+        it = Manager("tests", None, transport=transport, metrics="0", health="0")
+        if fails:
+            it.add(Failing())
+        else:
+            it.stop()
+        with suppress(ExceptionGroup):
+            await it.run()
+        assert transport.closed == 1
+
+    virtual_clock.run(main())

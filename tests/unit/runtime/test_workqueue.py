@@ -314,3 +314,13 @@ def test_keys_need_not_be_comparable() -> None:
         queue.add(key, 0.0)
         queue.add_after((key,), 1.0, 0.0)
     assert [item.key for item in (queue.pop(1.0), queue.pop(1.0)) if item] == keys
+
+
+def test_a_key_that_was_raised_once_has_no_better_place_the_next_time(queue: WorkQueue[str]) -> None:
+    queue.add("a", 0.0, priority=LOW_PRIORITY)
+    queue.add("a", 0.0)
+    assert queue.pop(0.0) is not None
+    queue.done("a", 1.0)
+    queue.add("b", 1.0, priority=LOW_PRIORITY)
+    queue.add("a", 1.0, priority=LOW_PRIORITY)
+    assert drain(queue, 1.0) == ["b", "a"]

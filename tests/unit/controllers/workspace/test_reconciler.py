@@ -213,14 +213,19 @@ def test_a_claim_of_that_name_that_is_not_ours_is_reported_and_left_alone(scene:
 
 @pytest.mark.parametrize(("labels", "left"), [({"kaito.sh/workspace-uid": "u"}, []), ({}, ["orphan"])])
 def test_claims_whose_workspace_is_gone_are_collected_if_they_are_ours(
-    play: Any, now: datetime, machine: Machines, labels: dict[str, str], left: list[str]
+    play: Any, machine: Machines, labels: dict[str, str], left: list[str]
 ) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        at = Scene(api, client, now)
         own = {"kaito.sh/workspace": "phi", "kaito.sh/workspacenamespace": "default", **labels}
-        await client.create(machine("orphan", metadata={"labels": own}))
-        await at.step()
-        assert await at.machines() == left
+        made = await client.create(machine("orphan", metadata={"labels": own}))
+        assert made.metadata.creation_timestamp is not None
+        young = Scene(api, client, made.metadata.creation_timestamp + timedelta(seconds=1))
+        result = await young.step()
+        assert await young.machines() == ["orphan"]
+        assert (result.requeue_after is None) == (left == ["orphan"])
+        old = Scene(api, client, made.metadata.creation_timestamp + timedelta(minutes=1))
+        await old.step()
+        assert await old.machines() == left
 
     play(main)
 

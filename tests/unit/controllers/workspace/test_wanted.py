@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from hypothesis import given
@@ -12,7 +14,11 @@ from hypothesis import strategies as st
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.api.workspace import WantedClaim
-from kaito.controllers.workspace.wanted import claim_name, wanted_claims
+from kaito.controllers.workspace import wanted as wanted_module
+from kaito.controllers.workspace.wanted import claim_name, replacement_delay
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+wanted_claims = partial(wanted_module.wanted_claims, now=NOW)
 
 UIDS = st.text(min_size=1, max_size=40)
 NUMBERS = st.integers(min_value=0, max_value=10_000)
@@ -59,7 +65,7 @@ def test_a_claim_that_is_going_has_a_successor_and_the_others_stay(
     assert wanted_claims(after, 2, [staying]) == wanted
 
 
-def test_a_claim_that_vanished_is_wanted_under_its_name(workspace: Callable[..., Workspace]) -> None:
+def test_a_claim_that_nobody_saw_yet_is_wanted_under_its_name(workspace: Callable[..., Workspace]) -> None:
     before = recorded(workspace, wanted_claims(workspace(), 1, []))
     assert wanted_claims(before, 1, []) == before.status.node_claims
 
@@ -90,3 +96,20 @@ RESOURCE = {"labelSelector": {"matchLabels": {"apps": "a"}}}
 
 def recorded(workspace: Callable[..., Workspace], wanted: tuple[WantedClaim, ...]) -> Workspace:
     return workspace(status={"nodeClaims": [claim.to_dict() for claim in wanted]})
+
+
+def test_the_first_successor_is_made_at_once_and_later_ones_ever_more_slowly() -> None:
+    delays = [replacement_delay(incarnation) for incarnation in range(30)]
+    assert delays[:4] == [timedelta(), timedelta(), timedelta(seconds=5), timedelta(seconds=10)]
+    assert delays == sorted(delays)
+    assert delays[-1] == timedelta(minutes=10)
+
+
+def test_a_claim_that_vanished_unseen_is_replaced_under_another_name(workspace: Callable[..., Workspace]) -> None:
+    before = recorded(workspace, wanted_claims(workspace(), 1, []))
+    name = before.status.node_claims[0].name
+    (successor,) = wanted_claims(before, 1, [], vanished={name})
+    assert (successor.incarnation, successor.not_before) == (1, None)
+    again = recorded(workspace, (successor,))
+    (held,) = wanted_claims(again, 1, [], vanished={successor.name})
+    assert held.not_before == NOW + timedelta(seconds=5)
