@@ -46,7 +46,8 @@ def _line(measured: Measurement) -> str:
     text += ", ".join(f"{size / 1024:.2f}" for size in sizes)
     if measured.gc_ms is None:
         return text
-    return f"{text}; stall {measured.stall_ms:.1f} ms (cpu {measured.stall_cpu_ms:.1f}), gc {measured.gc_ms:.1f} ms"
+    stall = f"stall {measured.stall_ms:.1f} ms (cpu {measured.stall_cpu_ms:.1f})"
+    return f"{text}; {stall}, gc {measured.gc_ms:.1f} ms (before {measured.gc_before_ms:.1f})"
 
 
 def _note(text: str) -> None:

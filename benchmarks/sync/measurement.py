@@ -51,7 +51,8 @@ class Measurement:
         churned_bytes: memory added per object after the changes.
         stall_ms: longest stall of the loop by the clock; ours only, as are those that follow.
         stall_cpu_ms: longest stretch of processor time between two turns of the loop.
-        gc_ms: a full garbage collection, at the end.
+        gc_before_ms: a full garbage collection before the start: what the imported modules cost.
+        gc_ms: the same at the end.
     """
 
     seconds: float
@@ -62,6 +63,7 @@ class Measurement:
     churned_bytes: float
     stall_ms: float | None = None
     stall_cpu_ms: float | None = None
+    gc_before_ms: float | None = None
     gc_ms: float | None = None
 
 
@@ -79,7 +81,7 @@ async def measure(side: str, fleet: Fleet, plan: Plan, round_: int) -> Measureme
     """
     argv = _command(side, fleet, plan, round_ if plan.status_patch else 0)
     async with child(side, argv, fleet.credentials.environment()) as process:
-        await process.expect("ready", _READY_TIMEOUT_S)
+        ready = await process.expect("ready", _READY_TIMEOUT_S)
         process.reset_peak()
         before, server_before = process.sample(), _api_server(fleet)
         process.tell("start")
@@ -96,6 +98,7 @@ async def measure(side: str, fleet: Fleet, plan: Plan, round_: int) -> Measureme
             churned_bytes=(churned.rss - before.rss) / fleet.count,
             stall_ms=said.get("stall_ms"),
             stall_cpu_ms=said.get("stall_cpu_ms"),
+            gc_before_ms=ready.get("gc_ms"),
             gc_ms=await _gc_ms(process) if side == OURS else None,
         )
 

@@ -95,7 +95,7 @@ async def run(arguments: argparse.Namespace) -> None:
     reconciler = WidgetReconciler(manager.client, arguments.objects, arguments.round)
     manager.add(Controller(Widget, reconciler, concurrency=arguments.workers))
     commands = await _stdin()
-    _say("ready")
+    _say("ready", gc_ms=_collect() * 1e3)
     await commands.readline()
     reconciler.began = time.perf_counter()
     reconciler.meter.start()
@@ -109,7 +109,7 @@ async def run(arguments: argparse.Namespace) -> None:
 async def _obey(commands: asyncio.StreamReader) -> None:
     while command := await commands.readline():
         if command.strip() == b"gc":
-            _say("gc", gc_ms=_collect() * 1e3, tracked=len(gc.get_objects()))
+            _say("gc", gc_ms=_collect() * 1e3)
 
 
 def _collect() -> float:

@@ -16,6 +16,12 @@ _LOWER_IS_BETTER: tuple[Ratio, ...] = (
     ("peak_memory_vs_controller_runtime", CONTROLLER_RUNTIME, "peak_bytes"),
     ("memory_vs_kopf", KOPF, "churned_bytes"),
 )
+_OF_OURS = (
+    ("loop_stall_ms", "stall_ms"),
+    ("loop_stall_cpu_ms", "stall_cpu_ms"),
+    ("gc_before_ms", "gc_before_ms"),
+    ("gc_ms", "gc_ms"),
+)
 _THROUGHPUT = (("throughput_vs_controller_runtime", CONTROLLER_RUNTIME), ("throughput_vs_kopf", KOPF))
 
 
@@ -31,9 +37,7 @@ def summary(runs: Runs) -> dict[str, float]:
         for name, side, field in _LOWER_IS_BETTER
         if side in runs
     }
-    found["loop_stall_ms"] = _median(runs[OURS], "stall_ms")
-    found["loop_stall_cpu_ms"] = _median(runs[OURS], "stall_cpu_ms")
-    found["gc_ms"] = _median(runs[OURS], "gc_ms")
+    found |= {name: _median(runs[OURS], field) for name, field in _OF_OURS}
     return {name: round(value, 3) for name, value in found.items()}
 
 

@@ -48,7 +48,9 @@ class ModelRuntime(StrEnum):
 
 KubeconfigOption = Annotated[
     Path | None,
-    typer.Option(envvar="KAITO_KUBECONFIG", help="Kubeconfig file. Default: $KUBECONFIG, else in-cluster."),
+    typer.Option(
+        envvar="KAITO_KUBECONFIG", help="Kubeconfig file. Default: $KUBECONFIG, else in-cluster, else ~/.kube/config."
+    ),
 ]
 ContextOption = Annotated[
     str | None, typer.Option(envvar="KAITO_CONTEXT", help="Context in the kubeconfig. Default: its current one.")
@@ -118,7 +120,8 @@ def manager(
     It waits, with backoff, for an API server that is not there yet. SIGTERM and SIGINT stop it in order, a second one
     stops it at once.
 
-    Try: kaito devcluster up --dir dc --kwok, then kaito manager --kubeconfig dc/kubeconfig --cloud kwok.
+    Try: kaito devcluster up --dir dc --kwok; kaito crds | kubectl --kubeconfig dc/kubeconfig apply -f -; kaito manager
+    --kubeconfig dc/kubeconfig --cloud kwok.
     """
     from kaito.catalog import Catalog, CatalogError
     from kaito.client.config import ConfigError, load_config
@@ -146,6 +149,8 @@ async def _run(config: "Config", options: "OperatorOptions", metrics: str, healt
     from kaito.controllers.operator import add_operator
     from kaito.runtime.manager import Manager
 
+    # Which cluster it is stands in the first line, before anything is written there.
+    log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
     made = Manager("kaito", config, metrics=metrics, health=health)
     add_operator(made, options)
     loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ from kaito.runtime.manager import Manager
 
 MANIFEST = "inference/kaito_workspace_phi_3.yaml"
 KEY = ObjectKey("workspace-phi-3-mini", "default")
+SYNC_TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 60.0
 GONE_TIMEOUT_S = 60.0
 
@@ -185,12 +186,18 @@ async def _operator(cluster: ControlPlane) -> AsyncIterator[Manager]:
     manager = Manager("kaito", load_config(cluster.kubeconfig), metrics="127.0.0.1:0", health="127.0.0.1:0")
     add_operator(manager, OperatorOptions())
     running = asyncio.create_task(manager.run(), name="manager")
+    synced = asyncio.create_task(manager.cache.wait_synced(), name="caches synced")
     try:
-        await manager.cache.wait_synced()
+        await asyncio.wait({running, synced}, timeout=SYNC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            raise QuickstartError(f"the operator ended at once: {running.exception()}")
+        if not synced.done():
+            raise TimeoutError(f"the operator's caches were not in sync after {SYNC_TIMEOUT_S:.0f} s")
         yield manager
     finally:
+        synced.cancel()
         manager.stop()
-        await running
+        await asyncio.wait({running})
 
 
 async def _interruptible(steps: Coroutine[None, None, dict[str, object]]) -> dict[str, object]:

@@ -199,15 +199,12 @@ def _fetch(release: ReleaseFile, digest: str, into: Path, progress: Progress) ->
     hasher, received = hashlib.sha256(), 0
     with _open(release.url, _READ_TIMEOUT_S) as response, into.open("wb") as output:
         announced = response.length
-        try:
-            while chunk := response.read(_CHUNK_BYTES):
-                hasher.update(chunk)
-                output.write(chunk)
-                received += len(chunk)
-                progress.update(f"{release.name}: {_mebibytes(received)} of {_mebibytes(announced)} MiB")
-                progress.pause(0)
-        except (OSError, http.client.HTTPException) as error:
-            raise TruncatedError(f"{release.url}: the transfer broke off after {received} bytes: {error}") from error
+        while chunk := _read(response, release, received):
+            hasher.update(chunk)
+            output.write(chunk)
+            received += len(chunk)
+            progress.update(f"{release.name}: {_mebibytes(received)} of {_mebibytes(announced)} MiB")
+            progress.pause(0)
     if announced is not None and received < announced:
         raise TruncatedError(f"{release.url}: {received} of {announced} bytes came")
     if hasher.hexdigest() != digest:
@@ -217,18 +214,28 @@ def _fetch(release: ReleaseFile, digest: str, into: Path, progress: Progress) ->
         )
 
 
+def _read(response: http.client.HTTPResponse, release: ReleaseFile, received: int) -> bytes:
+    try:
+        return response.read(_CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise TruncatedError(f"{release.url}: the transfer broke off after {received} bytes: {error}") from error
+
+
 def _mebibytes(count: int | None) -> str:
     return "?" if count is None else f"{count / (1 << 20):.1f}"
 
 
 def _unpack(downloaded: Path, member: str, program: Path) -> None:
     if member:
-        with tarfile.open(downloaded) as archive:
-            source = archive.extractfile(member)
-            if source is None:
-                raise DownloadError(f"{downloaded.name}: {member} is not a file in the archive")
-            with source, program.open("wb") as output:
-                shutil.copyfileobj(source, output)
+        try:
+            with tarfile.open(downloaded) as archive:
+                source = archive.extractfile(member)
+                if source is None:
+                    raise KeyError(member)
+                with source, program.open("wb") as output:
+                    shutil.copyfileobj(source, output)
+        except (KeyError, tarfile.TarError) as error:
+            raise DownloadError(f"{downloaded.name}: no file {member} can be had from the archive: {error}") from error
         downloaded.unlink()
     else:
         downloaded.rename(program)

@@ -42,7 +42,7 @@ class FakeTransport:
                 response = await self._exchange(self._named(request), actions)
             status = response.status
         except TimeoutError as error:
-            raise TransportError(f"{request.describe()}: timed out", sent=True) from error
+            raise TransportError(f"{request.describe()}: timed out", sent=True, timed_out=True) from error
         finally:
             self._api.log.answered(request, status)
         return response
@@ -55,7 +55,7 @@ class FakeTransport:
             async with asyncio.timeout(request.timeout_s):
                 stream = await self._open(self._named(request), actions)
         except TimeoutError as error:
-            raise TransportError(f"{request.describe()}: timed out", sent=True) from error
+            raise TransportError(f"{request.describe()}: timed out", sent=True, timed_out=True) from error
         finally:
             self._api.log.answered(request, stream.status if stream else 0)
         self._streams = [other for other in self._streams if not other.closed] + [stream]
@@ -181,7 +181,7 @@ class _FakeStream:
                 return
 
     def _silent(self) -> TransportError:
-        return TransportError(f"{self._request.describe()}: timed out", sent=True)
+        return TransportError(f"{self._request.describe()}: timed out", sent=True, timed_out=True)
 
 
 def _drop(request: Request, actions: list[Action], *, handled: bool) -> None:

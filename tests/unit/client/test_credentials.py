@@ -179,3 +179,16 @@ def test_no_token_is_in_a_repr(tmp_path: Path) -> None:
     assert repr(StaticCredentials({"Authorization": "s3cret"})) == "StaticCredentials(headers=['Authorization'])"
     assert repr(TokenFileCredentials(tmp_path)) == f"TokenFileCredentials({str(tmp_path)!r})"
     assert "s3cret" not in repr(ExecCredentials("plugin", ("s3cret",), {"T": "s3cret"}, "v1", ""))
+
+
+async def test_late_news_of_an_old_token_does_not_cost_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one")
+    credentials = TokenFileCredentials(path, monotonic=lambda: 0.0)
+    old = await credentials.headers()
+    credentials.invalidate(old)
+    path.write_text("two")
+    new = await credentials.headers()
+    credentials.invalidate(old)
+    path.write_text("three")
+    assert await credentials.headers() is new

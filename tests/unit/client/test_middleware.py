@@ -201,3 +201,16 @@ def test_requests_are_counted_and_timed_under_client_gos_names_failures_too() ->
         assert registry.get_sample_value("rest_client_requests_total", labels) == 1
     labels = {"verb": "update", "host": "api.example:6443"}
     assert registry.get_sample_value("rest_client_request_duration_seconds_count", labels) == 3
+
+
+def test_a_wait_that_would_hold_the_caller_for_long_is_left_to_it() -> None:
+    script = Script(later(429, "600"))
+    response, took_s = timed(RetryMiddleware(random.Random(1))(Request("POST", "/x", "create"), script))
+    assert (response.status, script.calls, took_s) == (429, 1, 0.0)
+
+
+def test_waits_add_up_to_a_bound() -> None:
+    script = Script(*[later(429, "4")] * 9)
+    response, took_s = timed(RetryMiddleware(random.Random(1))(Request("POST", "/x", "create"), script))
+    assert (response.status, script.calls) == (429, 3)
+    assert took_s <= 2 * 4 * 1.25

@@ -171,3 +171,16 @@ GITHUB = json.dumps(
 )
 def test_a_checksum_is_read_in_every_form_it_is_published_in(text: str, digest: str | None) -> None:
     assert parse_digest(text, "kwok-linux-amd64") == digest
+
+
+def test_an_archive_without_the_program_is_an_error_that_says_so(mirror: Mirror) -> None:
+    stem = f"etcd-{ETCD_VERSION}-{PLATFORM}"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(f"{stem}/README.md"))
+    folder = f"/etcd/{ETCD_VERSION}"
+    mirror.files[f"{folder}/{stem}.tar.gz"] = buffer.getvalue()
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    mirror.files[f"{folder}/SHA256SUMS"] = f"{digest}  {stem}.tar.gz\n".encode()
+    with pytest.raises(DownloadError, match=f"{stem}/etcd"):
+        download("etcd", SILENT)

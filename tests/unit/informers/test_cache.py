@@ -174,7 +174,10 @@ def test_an_object_that_breaks_its_schema_raises_for_itself_and_is_counted_and_t
             await asyncio.sleep(0.1)
             with pytest.raises(ValueError, match=r"spec\.size"):
                 await it.client.get(Widget, ObjectKey("bad", "default"))
-            assert [obj.metadata.name for obj in await it.client.list(Widget)] == ["good"]
+            for reader in (it.client, it.client.live):
+                listed = await reader.list(Widget)
+                assert [obj.metadata.name for obj in listed] == ["good"]
+                assert [str(unreadable.key) for unreadable in listed.unreadable] == ["default/bad"]
             assert [obj.metadata.name for obj in await it.cache.by_index(Widget, "size", "1")] == ["good"]
             count = it.registry.get_sample_value(
                 "controller_informer_decode_errors_total", {"kind": "Widget.example.com"}

@@ -324,3 +324,15 @@ def test_a_key_that_was_raised_once_has_no_better_place_the_next_time(queue: Wor
     queue.add("b", 1.0, priority=LOW_PRIORITY)
     queue.add("a", 1.0, priority=LOW_PRIORITY)
     assert drain(queue, 1.0) == ["b", "a"]
+
+
+def test_timers_that_were_superseded_do_not_pile_up_behind_a_quiet_key(queue: WorkQueue[str]) -> None:
+    queue.add_after("quiet", 1.0, 0.0)
+    for number in range(1, 1000):
+        queue.add_after("busy", 600.0, float(number))
+        queue.add("busy", float(number))
+        item = queue.pop(0.5)
+        assert item is not None
+        queue.done(item.key, 0.5)
+    assert len(queue._timers) < 100
+    assert queue.next_due() == 1.0

@@ -283,3 +283,42 @@ def test_a_workload_of_the_other_kind_makes_room_for_the_one_that_is_wanted(scen
         assert [*await at.client.list(StatefulSet)] == []
 
     scene(script)
+
+
+def break_machine(at: Scene, name: str) -> None:
+    """Somebody wrote what our class cannot read."""
+    path = Machine.resource_type.path(None, name)
+    at.api.call("PATCH", path, {"spec": {"requirements": "nonsense"}}, content_type="application/merge-patch+json")
+
+
+def test_a_claim_that_cannot_be_read_holds_the_workspace_until_it_is_gone(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        (name,) = await at.machines()
+        await at.client.patch(Machine, ObjectKey(name), {"metadata": {"finalizers": ["holds"]}})
+        break_machine(at, name)
+        assert await at.machines() == []
+        await at.client.delete(Workspace, KEY)
+        await at.step()
+        (machine,) = at.api.objects(Machine)
+        assert machine["metadata"]["deletionTimestamp"]
+        assert at.api.objects(Workspace)
+        path = Machine.resource_type.path(None, name)
+        gone = {"metadata": {"finalizers": None}}
+        at.api.call("PATCH", path, gone, content_type="application/merge-patch+json")
+        await at.step()
+        assert not at.api.objects(Workspace)
+
+    scene(script)
+
+
+def test_no_second_claim_is_made_beside_one_that_cannot_be_read(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        (name,) = await at.machines()
+        break_machine(at, name)
+        await at.step()
+        assert [machine["metadata"]["name"] for machine in at.api.objects(Machine)] == [name]
+        assert name in (await at.told("ResourceReady"))[2]
+
+    scene(script)
