@@ -57,7 +57,8 @@ def test_no_file_names_a_package_host() -> None:
 
 
 def test_no_file_names_a_path_of_this_machine() -> None:
-    machine = {f"{path}/" for path in (ROOT, ROOT.parent, Path.home()) if path != Path("/")}
+    # Top folders such as /tmp are every machine's.
+    machine = {f"{path}/" for path in (ROOT, ROOT.parent, Path.home()) if len(path.parts) > 2 or path == Path.home()}
     paths = re.compile("|".join(rf"(?<![\w./-]){re.escape(path)}" for path in sorted(machine)))
     assert [where for where, text in _tracked_files() if paths.search(text)] == []
 
