@@ -30,7 +30,7 @@ PLAIN = "application/json"
 MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 EACH_ITS_OWN = {"uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "time"}
-WATCH_S = 3
+WATCH_S = 8
 
 STRING: Json = {"type": "string"}
 CONDITION: Json = {"type": "object", "required": ["type"], "properties": {"type": STRING, "status": STRING}}
