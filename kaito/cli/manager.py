@@ -149,13 +149,13 @@ async def _run(config: "Config", options: "OperatorOptions", metrics: str, healt
     from kaito.controllers.operator import add_operator
     from kaito.runtime.manager import Manager
 
-    # Which cluster it is stands in the first line, before anything is written there.
-    log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
     made = Manager("kaito", config, metrics=metrics, health=health)
     add_operator(made, options)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
+    # Which cluster it is stands in the first line, before anything is written there.
+    log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
     await made.run()
 
 
