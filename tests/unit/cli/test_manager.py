@@ -121,4 +121,4 @@ def test_logs_are_for_people_when_asked(kubeconfig: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0
-    assert " manager started " in first
+    assert " operator starts " in first
