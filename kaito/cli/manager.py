@@ -1,6 +1,7 @@
 """kaito manager: the operator, as a process."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -156,6 +157,9 @@ async def _run(config: "Config", options: "OperatorOptions", metrics: str, healt
         loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
     # Which cluster it is stands in the first line, before anything is written there.
     log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
+    # Modules are most of what a collection walks, and stay: out of its way, it takes about a millisecond.
+    gc.collect()
+    gc.freeze()
     await made.run()
 
 

@@ -203,9 +203,11 @@ class _Running(Generic[R]):
 
     async def _work(self) -> None:
         taken = 0
+        # Workers that never wait take their turns one after the other, within one turn of the loop.
+        turn = max(1, SLICE // self._controller.concurrency)
         while (item := await self.queue.get()) is not None:
             taken += 1
-            if taken % SLICE == 0:
+            if taken % turn == 0:
                 # Neither a queue with something in it nor a cached read suspends: a full queue would hold the loop.
                 await asyncio.sleep(0)
             self._metrics.active.inc()
