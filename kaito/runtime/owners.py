@@ -12,16 +12,21 @@ from kaito.kube.resource import Resource
 R = TypeVar("R", bound=Resource)
 
 
-def controller_reference(owner: Resource) -> OwnerReference:
-    """The owner reference that makes an object the owner's: garbage-collected with it, and seen by its controller."""
+def owner_reference(owner: Resource, *, controller: bool | None = None) -> OwnerReference:
+    """The owner reference that has an object garbage-collected with its owner."""
     return OwnerReference(
         api_version=owner.api_version,
         kind=owner.kind,
         name=owner.metadata.name,
         uid=owner.metadata.uid,
-        controller=True,
+        controller=controller,
         block_owner_deletion=True,
     )
+
+
+def controller_reference(owner: Resource) -> OwnerReference:
+    """The owner reference that makes an object the owner's, of which there is one, and has its controller see it."""
+    return owner_reference(owner, controller=True)
 
 
 def controller_of(obj: Resource) -> OwnerReference | None:

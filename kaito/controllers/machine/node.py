@@ -11,6 +11,7 @@ from kaito.controllers.claims import Claim
 from kaito.kube.core_v1 import Node
 from kaito.kube.meta_v1 import OwnerReference
 from kaito.kube.quantity import Quantity
+from kaito.runtime.owners import owner_reference
 
 # Taken away by the cluster itself once the node works (karpenter's "known ephemeral taints").
 EPHEMERAL_TAINTS = frozenset(
@@ -101,7 +102,7 @@ def _registration(node: Node, claim: Claim) -> dict[str, Any]:
     if keys.TERMINATION_FINALIZER not in node.metadata.finalizers:
         metadata["finalizers"] = [*node.metadata.finalizers, keys.TERMINATION_FINALIZER]
     if not any(owner.uid == claim.metadata.uid for owner in node.metadata.owner_references):
-        owners = [*node.metadata.owner_references, _owner(claim)]
+        owners = [*node.metadata.owner_references, owner_reference(claim)]
         metadata["ownerReferences"] = [owner.to_dict() for owner in owners]
     labels = {
         **claim.metadata.labels,
@@ -130,13 +131,3 @@ def _missing_taints(node: Node, claim: Claim) -> list[dict[str, Any]]:
     wanted = claim.spec.taints if registered else (*claim.spec.taints, *claim.spec.startup_taints)
     have = {(taint.key, taint.effect) for taint in node.spec.taints}
     return [taint.to_dict() for taint in wanted if (taint.key, taint.effect) not in have]
-
-
-def _owner(claim: Claim) -> OwnerReference:
-    return OwnerReference(
-        api_version=claim.api_version,
-        kind=claim.kind,
-        name=claim.metadata.name,
-        uid=claim.metadata.uid,
-        block_owner_deletion=True,
-    )
