@@ -10,6 +10,9 @@ DEV_LOCK := requirements/dev.lock
 # Names the environment by what it is made from: a change of either file makes a new one due.
 VENV := .venv/.made-from-$(shell cat $(DEV_LOCK) pyproject.toml | cksum | cut -d' ' -f1)
 SOURCES := $(wildcard kaito tests benchmarks)
+# A file stays with one worker, since its tests share a manager; more workers than four are more control planes than gain.
+PARALLEL = --numprocesses auto --maxprocesses 4
+PYTEST = $(BIN)/python -m pytest $(PARALLEL) --dist loadfile
 # Writes the lock files and is no part of the environment. They cover what the tests and the manager need; the inference
 # and tuning extras (torch alone is gigabytes) get locks of their own with the steps that bring their images.
 UV := .venv/uv-0.13.9
@@ -33,16 +36,16 @@ test: $(VENV) lint ## Lint, unit tests and integration tests
 		if [ "$${CI:-}" = true ]; then echo "test: CI needs the integration tier; see above why it cannot run" >&2; exit 1; fi; \
 		echo "test: integration tier skipped: no control-plane binaries, see above why"; tiers=tests/unit; \
 	fi; \
-	$(BIN)/python -m pytest $$tiers
+	$(PYTEST) $$tiers
 
 test-unit: $(VENV) ## Unit tests only: no control plane, no network
-	@$(BIN)/python -m pytest tests/unit
+	@$(PYTEST) tests/unit
 
 test-integration: setup ## Integration tests only: a real control plane on loopback
-	@$(BIN)/python -m pytest tests/integration
+	@$(PYTEST) tests/integration
 
 chaos: setup ## The long runs: the manager killed at every write
-	@$(BIN)/python -m pytest -m chaos tests
+	@$(BIN)/python -m pytest $(PARALLEL) --dist load -m chaos tests/chaos
 
 lint: $(VENV) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check --quiet $(SOURCES)
