@@ -45,6 +45,20 @@ class ResourceType(NamedTuple):
         return "/".join(parts)
 
 
+def guess_plural(kind: str) -> str:
+    """The name in URLs that Kubernetes' own tools guess for a kind; only the API server knows the real one.
+
+    The rule is apimachinery's: ``Ingress`` gives ``ingresses``, ``NetworkPolicy`` gives ``networkpolicies``, all else
+    gets an s. It is wrong for kinds such as ``Gateway``: ``gatewaies``.
+    """
+    name = kind.lower()
+    if name.endswith("endpoints"):
+        return name
+    if name.endswith("s"):
+        return f"{name}es"
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+
+
 class Resource(KubeModel):
     """An object with metadata. Subclasses say where they live, as class arguments::
 
@@ -52,10 +66,14 @@ class Resource(KubeModel):
             spec: WidgetSpec
 
     Class arguments: ``group`` (default: core), ``version``, ``kind`` (default: the class's name), ``plural`` (default:
-    the kind in lower case with an s), ``namespaced`` (default: True). A class without ``version`` is an abstract base.
+    `guess_plural` of the kind), ``namespaced`` (default: True). A class without ``version`` is an abstract base.
     """
 
     resource_type: ClassVar[ResourceType]
+    accept: ClassVar[str] = ""
+    """Media types for the ``Accept`` header of requests for one object and of watches; empty: plain JSON."""
+    list_accept: ClassVar[str] = ""
+    """The same for requests of a (page of a) list, which the API server has other names for."""
 
     api_version: str = ""
     kind: str = ""
@@ -79,7 +97,7 @@ class Resource(KubeModel):
         if not version:
             return
         kind = kind or cls.__name__
-        cls.resource_type = ResourceType(group, version, kind, plural or f"{kind.lower()}s", namespaced)
+        cls.resource_type = ResourceType(group, version, kind, plural or guess_plural(kind), namespaced)
         # Safe before first use: schemas are built lazily (defer_build), so these defaults are part of the first build.
         cls.__pydantic_fields__["api_version"].default = cls.resource_type.api_version
         cls.__pydantic_fields__["kind"].default = kind

@@ -3,6 +3,7 @@
 import pytest
 
 from kaito.kube import ConfigMap, Deployment, Node, ObjectKey, ObjectMeta, Pod, Resource, ResourceType
+from kaito.kube.resource import guess_plural
 
 
 class Mouse(Resource, group="example.com", version="v1", plural="mice"):
@@ -29,6 +30,24 @@ class Thing(AbstractThing, group="example.com", version="v2"):
 )
 def test_class_arguments_say_where_a_kind_lives(resource: type[Resource], expected: ResourceType) -> None:
     assert resource.resource_type == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "plural"),
+    [
+        ("Widget", "widgets"),
+        ("Ingress", "ingresses"),
+        ("NetworkPolicy", "networkpolicies"),
+        ("Endpoints", "endpoints"),
+        ("Gateway", "gatewaies"),  # what the rule says, and why discovery is asked
+    ],
+)
+def test_plurals_are_guessed_as_kubernetes_does(kind: str, plural: str) -> None:
+    assert guess_plural(kind) == plural
+
+
+def test_plain_json_is_asked_for_unless_a_class_says_otherwise() -> None:
+    assert (Pod.accept, Pod.list_accept) == ("", "")
 
 
 def test_a_class_without_a_version_has_no_place() -> None:
