@@ -127,7 +127,7 @@ class Quickstart:
     async def _watch_until_ready(self, manager: Manager) -> None:
         informer = manager.cache.informer(Workspace)
         changed = asyncio.Event()
-        remove = informer.add_handler(lambda _: changed.set())
+        registration = informer.add_handler(lambda _: changed.set())
         try:
             with ConditionsTable(self._console, (keys.RESOURCE_READY, keys.INFERENCE_READY)) as table:
                 async with asyncio.timeout(READY_TIMEOUT_S):
@@ -137,7 +137,7 @@ class Quickstart:
         except TimeoutError:
             raise TimeoutError(f"the Workspace was not ready after {READY_TIMEOUT_S:.0f} s") from None
         finally:
-            remove()
+            registration.remove()
 
     async def _is_ready(self, manager: Manager, table: ConditionsTable) -> bool:
         found = [item for item in await manager.client.list(Workspace) if item.key == KEY]

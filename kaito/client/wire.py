@@ -50,6 +50,7 @@ class ListPage(msgspec.Struct, gc=False):
 
     metadata: ListMetadata
     items: list[msgspec.Raw] | None = None
+    kind: str = ""
 
 
 class WatchLine(msgspec.Struct, gc=False):

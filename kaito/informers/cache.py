@@ -5,28 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from kaito.client import requests, wire
 from kaito.client.client import Client
 from kaito.client.errors import CacheNotSynced, NotFound
-from kaito.client.results import ObjectList, Unreadable
+from kaito.client.results import ObjectList
+from kaito.informers.catch_up import CatchUp
 from kaito.informers.decoded import DecodedObjects
-from kaito.informers.floors import Floor, KindFloors, WriteFloors
+from kaito.informers.entry import Entry, store_key
+from kaito.informers.floors import WriteFloors
+from kaito.informers.index import OWNER_INDEX, ValueIndex, label_index, label_index_name, owner_index
 from kaito.informers.informer import Informer, InformerEvent
 from kaito.informers.metrics import InformerMetrics
-from kaito.informers.reflector import SLICE
-from kaito.informers.store import Entry, store_key
+from kaito.informers.options import InformerOptions
+from kaito.informers.query import Query, decoded
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.kube.selectors import parse_selector, selector_predicate
 
 R = TypeVar("R", bound=Resource)
+AnyInformer = Informer[Resource]
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +38,13 @@ READ_WAIT_S = 2.0
 class Cache:
     """Reads of declared kinds, from memory. Implements `kaito.client.Reader`.
 
+    Informers are shared: those who ask for the same kind with equal options get the same one. What is *read* of a
+    kind comes from the informer that was declared first.
+
     Args:
         live: a client that reads from the API server; its middleware must contain `floors`.
         floors: raised by the writes of this process.
+        options: of kinds that are not declared with options of their own.
         registry: where ``controller_informer_*`` metrics go; None: nowhere.
         rng: source of jitter.
         read_wait_s: how long a read waits for an own write to come back before it raises `CacheNotSynced`.
@@ -49,36 +55,63 @@ class Cache:
         live: Client,
         floors: WriteFloors,
         *,
+        options: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
         registry: CollectorRegistry | None = None,
         rng: random.Random | None = None,
         read_wait_s: float = READ_WAIT_S,
     ) -> None:
         self._live = live
         self._write_floors = floors
+        self._options = options
         self._rng = rng or random.Random()
         self._read_wait_s = read_wait_s
-        self._informers: dict[type[Resource], Informer[Resource]] = {}
-        self._floors: dict[type[Resource], KindFloors] = {}
+        self._informers: dict[tuple[type[Resource], InformerOptions], AnyInformer] = {}
+        self._read: dict[type[Resource], AnyInformer] = {}
+        self._catch_up: dict[type[Resource], CatchUp] = {}
         self._decoded = DecodedObjects()
         self._tasks: asyncio.TaskGroup | None = None
+        self._running: dict[AnyInformer, asyncio.Task[None]] = {}
         if registry is not None:
             registry.register(InformerMetrics(self.informers))
 
-    def informers(self) -> list[Informer[Resource]]:
+    def informers(self) -> list[AnyInformer]:
         """All informers, in the order in which they were declared."""
         return list(self._informers.values())
 
-    def informer(self, kind: type[R]) -> Informer[R]:
-        """Declares a kind to be cached and returns its one informer; starts it if the cache runs already."""
-        if kind not in self._informers:
-            made = Informer(kind, self._live.transport, rng=self._rng, decoded=self._decoded)
-            self._informers[kind] = cast("Informer[Resource]", made)
-            floors = self._floors[kind] = self._write_floors.of(kind.resource_type, made.store)
-            # Objects that nobody reads must not leave their floors behind.
-            made.add_handler(partial(_drop_reached, floors))
-            if self._tasks is not None:
-                self._start(self._tasks, made)
-        return cast("Informer[R]", self._informers[kind])
+    def informer(self, kind: type[R], options: InformerOptions | None = None) -> Informer[R]:
+        """Declares a kind to be cached and returns an informer of it; starts it if the cache runs already.
+
+        Args:
+            kind: the class.
+            options: which objects, and what of them. None: the informer that was declared first, or, when there is
+                none, one with the cache's own options (as far as the kind has namespaces).
+
+        Raises:
+            ValueError: the options make no sense for the kind.
+        """
+        if options is None:
+            if kind in self._read:
+                return cast("Informer[R]", self._read[kind])
+            options = self._default_options(kind)
+        if (kind, options) not in self._informers:
+            self._declare(kind, options)
+        return cast("Informer[R]", self._informers[kind, options])
+
+    async def remove_informer(self, kind: type[Resource], options: InformerOptions | None = None) -> None:
+        """Stops an informer and forgets it; its handlers hear nothing more. Reads of its kind are live then.
+
+        Does nothing if there is none.
+        """
+        informer = self._read.get(kind) if options is None else self._informers.get((kind, options))
+        if informer is None:
+            return
+        del self._informers[kind, informer.options]
+        if self._read.get(kind) is informer:
+            del self._read[kind]
+            self._write_floors.drop(kind.resource_type, self._catch_up.pop(kind).floors)
+        if (task := self._running.pop(informer, None)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     def add_index(self, kind: type[R], name: str, values: Callable[[R], Iterable[str]]) -> None:
         """Indexes a kind's objects by what a function reads in them; at any time.
@@ -87,43 +120,70 @@ class Cache:
             kind: the class; declared by this, if it was not.
             name: for field selectors and `by_index`; by convention the field's path.
             values: from an object to its values. An object that does not decode, or for which this raises, has none.
+
+        Raises:
+            ValueError: there is an index of that name.
         """
         informer = self.informer(kind)
 
-        def index(entry: Entry) -> Iterable[str]:
+        def index(key: str, entry: Entry) -> Iterable[str]:
             try:
                 return tuple(values(informer.decode(entry)))
             except ValidationError:
                 return ()
             except Exception:
                 # It runs while the store changes: raised there, it would end the informer and all that stands on it.
-                log.exception("index function failed", extra={"kind": kind.__name__, "index": name, "uid": entry.uid})
+                log.exception("index function failed", extra={"kind": kind.__name__, "index": name, "key": key})
                 return ()
 
-        informer.store.add_index(name, index)
+        informer.store.add_index(name, ValueIndex(index))
+
+    def add_label_index(self, kind: type[Resource], *labels: str) -> None:
+        """Indexes a kind's objects by labels: lists that ask for ``label=value`` look only at those; at any time."""
+        store = self.informer(kind).store
+        for label in labels:
+            if not store.has_index(label_index_name(label)):
+                store.add_index(label_index_name(label), label_index(label))
+
+    def add_owner_index(self, kind: type[Resource]) -> None:
+        """Indexes a kind's objects by their controlling owner, for `owned_by`; at any time."""
+        store = self.informer(kind).store
+        if not store.has_index(OWNER_INDEX):
+            store.add_index(OWNER_INDEX, owner_index())
 
     async def run(self) -> None:
-        """Runs all informers until cancelled."""
+        """Runs all informers until cancelled. Can be run again: informers list anew."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                for informer in self._informers.values():
+                for informer in self.informers():
                     self._start(tasks, informer)
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._tasks = None
+                self._running.clear()
 
     async def wait_synced(self) -> None:
         """Waits, without a limit, until every declared kind is synced."""
         for informer in self.informers():
             await informer.wait_synced()
 
+    async def relist(self) -> None:
+        """Lists every kind anew and waits, without a limit, until that is in: what others wrote before is seen after.
+
+        For a new leader, before it works: its caches may be behind the writes of the previous one.
+        """
+        await asyncio.gather(*(informer.relist() for informer in self.informers()))
+
     def serves(self, kind: type[Resource], namespace: str | None) -> bool:
-        """Whether a kind is read here: whether it was declared."""
-        return kind in self._informers
+        """Whether a kind (in a namespace; None: in all that are cached) is read here: whether it was declared so."""
+        informer = self._read.get(kind)
+        return informer is not None and informer.covers(namespace)
 
     async def get(self, kind: type[R], key: ObjectKey) -> R:
         """Reads one object, waiting (bounded) for an own write of it to have come back.
+
+        An object that selectors may have left out is looked for at the API server.
 
         Raises:
             NotFound: there is none of that name.
@@ -135,13 +195,13 @@ class Cache:
             raise ValueError(f"get {kind.resource_type.plural} {key}: {kind.__name__} is namespaced; name a namespace")
         informer = self._synced_informer(kind)
         name = store_key(key.name, key.namespace if kind.resource_type.namespaced else None)
-        floors = self._floors[kind]
-        if floors:
-            await self._catch_up(informer, floors, [] if floors.reached(name) else [name])
+        await self._catch_up[kind].with_object(name)
         entry = informer.store.get(name)
-        if entry is None:
-            raise NotFound(f"get {kind.resource_type.plural} {key}: not found (cache)", status=404, reason="NotFound")
-        return informer.decode(entry)
+        if entry is not None:
+            return informer.decode(entry)
+        if informer.options.selective:
+            return await self._live.get(kind, key)
+        raise NotFound(f"get {kind.resource_type.plural} {key}: not found (cache)", status=404, reason="NotFound")
 
     async def list(
         self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
@@ -149,36 +209,60 @@ class Cache:
         """Reads all that match, sorted by key, waiting (bounded) for own writes of the kind until this call.
 
         An object that does not decode harms nobody but itself: it is counted, and named in `ObjectList.unreadable`.
+        What the informer's own selectors leave out is not in the list.
 
         Args:
             kind: the class.
-            namespace: None for all.
-            labels: label selector.
-            fields: ``INDEX=VALUE`` terms; each needs an index of that name.
+            namespace: None for all that are cached.
+            labels: label selector; terms that have an index (`add_label_index`) narrow the search.
+            fields: ``INDEX=VALUE`` terms, of which objects must meet all; each needs an index of that name, but for
+                ``metadata.name`` and ``metadata.namespace``.
 
         Raises:
             CacheNotSynced: as for `get`.
-            ValueError: a field term has no index.
+            ValueError: a field term has no index, or a selector does not parse.
         """
         informer = self._synced_informer(kind)
-        namespace = namespace if kind.resource_type.namespaced else None
-        floors = self._floors[kind]
-        if floors:
-            await self._catch_up(informer, floors, floors.pending(namespace))
-        matches = selector_predicate(parse_selector(labels)) if labels else None
-        found = [
-            (key, entry)
-            for key, entry in _candidates(informer, namespace, fields)
-            if matches is None or matches(dict(entry.labels))
-        ]
-        return await _decoded(informer, found, str(informer.store.resource_version))
+        query = Query(labels, fields, namespace if kind.resource_type.namespaced else None)
+        await self._catch_up[kind].with_namespace(query.namespace)
+        return await decoded(informer, query.run(informer), str(informer.store.resource_version))
 
     async def by_index(self, kind: type[R], name: str, value: str) -> ObjectList[R]:
         """Reads the objects that an index has under a value. Raises as `list` does."""
-        return await self.list(kind, fields=f"{name}={value}")
+        informer = self._synced_informer(kind)
+        await self._catch_up[kind].with_namespace(None)
+        found = Query.of_index(name, value).run(informer)
+        return await decoded(informer, found, str(informer.store.resource_version))
 
-    def _start(self, tasks: asyncio.TaskGroup, informer: Informer[R]) -> None:
-        tasks.create_task(informer.run(), name=f"informer {informer.kind.resource_type.group_kind}")
+    async def owned_by(self, kind: type[R], owner: Resource) -> ObjectList[R]:
+        """Reads the objects of a kind whose controlling owner is this very object (by uid). Raises as `list` does.
+
+        Raises:
+            ValueError: no `add_owner_index` for the kind.
+        """
+        return await self.by_index(kind, OWNER_INDEX, owner.metadata.uid)
+
+    def _default_options(self, kind: type[Resource]) -> InformerOptions:
+        if kind.resource_type.namespaced or self._options.namespaces is None:
+            return self._options
+        return InformerOptions(list_mode=self._options.list_mode)
+
+    def _declare(self, kind: type[R], options: InformerOptions) -> None:
+        made = Informer(kind, self._live.transport, options, rng=self._rng, decoded=self._decoded)
+        informer = self._informers[kind, options] = cast("AnyInformer", made)
+        if kind not in self._read:
+            self._read[kind] = informer
+            selector = options.selector() if options.selective else None
+            floors = self._write_floors.of(kind.resource_type, made.store, made.covers, selector)
+            self._catch_up[kind] = CatchUp(informer, floors, self._live, self._read_wait_s)
+            # Objects that nobody reads must not leave their floors behind.
+            made.add_handler(partial(_drop_reached, self._catch_up[kind]))
+        if self._tasks is not None:
+            self._start(self._tasks, informer)
+
+    def _start(self, tasks: asyncio.TaskGroup, informer: AnyInformer) -> None:
+        name = f"informer {informer.kind.resource_type.group_kind}"
+        self._running[informer] = tasks.create_task(informer.run(), name=name)
 
     def _synced_informer(self, kind: type[R]) -> Informer[R]:
         informer = self.informer(kind)
@@ -187,70 +271,6 @@ class Cache:
             raise CacheNotSynced(f"{kind.resource_type.group_kind} is not synced yet{why}")
         return informer
 
-    async def _catch_up(self, informer: Informer[R], floors: KindFloors, names: Sequence[str]) -> None:
-        """Waits until the floors that these keys have now are reached; later ones do not prolong the wait."""
-        awaited = {name: floor for name in names if (floor := floors.get(name)) is not None}
-        name = ""
-        try:
-            async with asyncio.timeout(self._read_wait_s):
-                for name, floor in awaited.items():
-                    known = await self._resolve(informer, floors, name, floor) if floor.unknown else floor
-                    if known is not None:
-                        await informer.wait_until(partial(floors.meets, name, known))
-        except TimeoutError:
-            # Should the server have lost the write (an etcd restored from a backup), waiting again would never end.
-            floors.doubt(name)
-            raise CacheNotSynced(
-                f"{informer.kind.resource_type.group_kind} {name}: an own write has not come back "
-                f"through the watch within {self._read_wait_s:g} s"
-            ) from None
 
-    async def _resolve(self, informer: Informer[R], floors: KindFloors, name: str, floor: Floor) -> Floor | None:
-        """Finds out by a live read what became of a write whose answer was lost; None: the store need not move."""
-        request = requests.on_object("GET", "get", informer.kind.resource_type, informer.object_key(name))
-        try:
-            response = await self._live.request(request)
-        except NotFound:
-            stale = informer.store.get(name)
-            known = Floor(gone_uid=stale.uid) if stale is not None else None
-        else:
-            # Only its header: an object that breaks the class's schema must not keep others from being read.
-            known = Floor(int(wire.decode_header(response.body).metadata.resource_version))
-        floors.settle(name, floor, known)
-        return known
-
-
-def _candidates(informer: Informer[R], namespace: str | None, fields: str) -> Iterable[tuple[str, Entry]]:
-    store = informer.store
-    if not fields:
-        return store.items(namespace)
-    found: dict[str, Entry] | None = None
-    for term in fields.split(","):
-        name, _, value = term.partition("=")
-        value = value.removeprefix("=")
-        if not store.has_index(name):
-            raise ValueError(
-                f"list of cached {informer.kind.resource_type.plural} by field {name!r}: no such index; "
-                f"declare it with cache.add_index({informer.kind.__name__}, {name!r}, …)"
-            )
-        matching = dict(store.by_index(name, value))
-        found = matching if found is None else {key: entry for key, entry in found.items() if key in matching}
-    prefix = f"{namespace}/" if namespace else ""
-    return [(key, entry) for key, entry in (found or {}).items() if key.startswith(prefix)]
-
-
-async def _decoded(informer: Informer[R], found: Sequence[tuple[str, Entry]], version: str) -> ObjectList[R]:
-    """Decodes a snapshot in slices: some 15 µs each would otherwise hold the loop for as long as there are objects."""
-    objects, unreadable = [], []
-    for index, (key, entry) in enumerate(found, start=1):
-        try:
-            objects.append(informer.decode(entry))
-        except ValidationError:
-            unreadable.append(Unreadable(informer.object_key(key), entry.uid))
-        if index % SLICE == 0:
-            await asyncio.sleep(0)
-    return ObjectList(objects, version, unreadable)
-
-
-def _drop_reached(floors: KindFloors, event: InformerEvent[R]) -> None:
-    floors.reached(event.change.key)
+def _drop_reached(catch_up: CatchUp, event: InformerEvent[R]) -> None:
+    catch_up.floors.reached(event.change.key)

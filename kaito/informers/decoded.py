@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import TypeVar
 
-from kaito.informers.store import Entry
+from kaito.informers.entry import Entry
 from kaito.kube.resource import Resource
 
 R = TypeVar("R", bound=Resource)
@@ -26,7 +26,6 @@ class DecodedObjects:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._models: OrderedDict[tuple[type[Resource], str, int], Resource] = OrderedDict()
-        self.failures: Counter[type[Resource]] = Counter()
 
     def decode(self, kind: type[R], entry: Entry) -> R:
         """Returns the model of an entry.
@@ -39,11 +38,7 @@ class DecodedObjects:
         if model is not None:
             self._models.move_to_end(identity)
             return model  # type: ignore[return-value]
-        try:
-            decoded = kind.model_validate_json(entry.raw)
-        except ValueError:
-            self.failures[kind] += 1
-            raise
+        decoded = kind.model_validate_json(entry.raw)
         self._models[identity] = decoded
         if len(self._models) > self._limit:
             self._models.popitem(last=False)

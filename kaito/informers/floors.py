@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +12,9 @@ from kaito.client import wire
 from kaito.client.errors import TransportError
 from kaito.client.middleware import Handler
 from kaito.client.transport import Request, Response
-from kaito.informers.store import Store, store_key
+from kaito.informers.entry import store_key
+from kaito.informers.options import Selector
+from kaito.informers.store import StoreReader
 from kaito.kube.resource import ResourceType
 
 
@@ -35,10 +37,19 @@ class KindFloors:
 
     Args:
         store: what reads of the kind see.
+        covers: whether objects of a namespace can be there; those of others get no floor.
+        selector: what an object must meet to be there; one that a write took out of it must disappear.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: StoreReader,
+        covers: Callable[[str | None], bool] = lambda namespace: True,
+        selector: Selector | None = None,
+    ) -> None:
         self._store = store
+        self._covers = covers
+        self._selector = selector
         self._floors: dict[str, Floor] = {}
 
     def __bool__(self) -> bool:
@@ -55,6 +66,23 @@ class KindFloors:
         """The keys (of a namespace) whose floors the store has not reached; drops those that it has."""
         prefix = f"{namespace}/" if namespace else ""
         return [key for key in list(self._floors) if key.startswith(prefix) and not self.reached(key)]
+
+    def written(self, key: str, floor: Floor, raw: bytes) -> None:
+        """Sets the floor that a write has given rise to.
+
+        Args:
+            key: of the object.
+            floor: what holds where every object of the kind is cached.
+            raw: the object after the write; empty if it is gone, or if that is unknown.
+        """
+        if self._covers(key.rpartition("/")[0] or None):
+            self.raise_to(key, self.seen_from_here(floor, raw))
+
+    def seen_from_here(self, floor: Floor, raw: bytes) -> Floor:
+        """The floor of an object that may not be selected: such a one is waited for to be gone. See `written`."""
+        if self._selector is None or not raw or self._selector.selects(raw):
+            return floor
+        return Floor(gone_uid=wire.decode_header(raw).metadata.uid)
 
     def raise_to(self, key: str, floor: Floor) -> None:
         """Sets a key's floor, on top of the one that it has."""
@@ -91,7 +119,7 @@ class KindFloors:
         if floor.unknown:
             return False
         entry = self._store.get(key)
-        new_enough = self._store.resource_version >= floor.rv or (entry is not None and entry.rv >= floor.rv)
+        new_enough = self._store.position(key) >= floor.rv or (entry is not None and entry.rv >= floor.rv)
         return new_enough and (not floor.gone_uid or entry is None or entry.uid != floor.gone_uid)
 
 
@@ -106,11 +134,24 @@ class WriteFloors:
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], list[KindFloors]] = {}
 
-    def of(self, resource: ResourceType, store: Store) -> KindFloors:
-        """Floors for one more store of a kind, raised from now on by writes of the kind in whatever version."""
-        floors = KindFloors(store)
+    def of(
+        self,
+        resource: ResourceType,
+        store: StoreReader,
+        covers: Callable[[str | None], bool] = lambda namespace: True,
+        selector: Selector | None = None,
+    ) -> KindFloors:
+        """Floors for one more store of a kind, raised from now on by writes of the kind in whatever version.
+
+        Args as for `KindFloors`.
+        """
+        floors = KindFloors(store, covers, selector)
         self._kinds.setdefault((resource.group, resource.plural), []).append(floors)
         return floors
+
+    def drop(self, resource: ResourceType, floors: KindFloors) -> None:
+        """Raises these floors no more."""
+        self._kinds[(resource.group, resource.plural)].remove(floors)
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Runs the request. A cancelled or unanswered write leaves its key unknown."""
@@ -121,13 +162,14 @@ class WriteFloors:
             response = await handler(request)
         except (TransportError, asyncio.CancelledError) as error:
             if not isinstance(error, TransportError) or error.sent:
-                _raise_all(watching, _unknown(request))
+                _raise_all(watching, _unknown(request), b"")
             raise
         if response.status >= 500:
             # From 500 on a write may or may not have happened: proxies answer so when the server was cut off half-way.
-            _raise_all(watching, _unknown(request))
+            _raise_all(watching, _unknown(request), b"")
         elif response.status < 300:
-            _raise_all(watching, _reached_by(request, response))
+            reached = _reached_by(request, response)
+            _raise_all(watching, reached, response.body if reached and not reached[1].gone_uid else b"")
         return response
 
     def _watching(self, request: Request) -> Sequence[KindFloors]:
@@ -136,10 +178,10 @@ class WriteFloors:
         return self._kinds.get((request.resource.group, request.resource.plural), ())
 
 
-def _raise_all(watching: Sequence[KindFloors], raised: tuple[str, Floor] | None) -> None:
+def _raise_all(watching: Sequence[KindFloors], raised: tuple[str, Floor] | None, raw: bytes) -> None:
     if raised is not None:
         for floors in watching:
-            floors.raise_to(*raised)
+            floors.written(*raised, raw)
 
 
 def _unknown(request: Request) -> tuple[str, Floor] | None:

@@ -1,20 +1,22 @@
-"""Informer: a reflector, its store, and everyone who wants to hear of changes."""
+"""Informer: the lists and watches of one kind, their objects, and everyone who wants to hear of changes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from kaito.client.transport import Transport
 from kaito.informers.decoded import DecodedObjects
+from kaito.informers.entry import Entry
 from kaito.informers.list_watch import State
-from kaito.informers.reflector import SLICE, Reflector
-from kaito.informers.store import Change, Entry, Store
+from kaito.informers.mailbox import Mailbox
+from kaito.informers.options import InformerOptions
+from kaito.informers.part import Part
+from kaito.informers.partitions import PartitionedStore
+from kaito.informers.store import Change, StoreReader
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 
@@ -62,74 +64,229 @@ class InformerEvent(NamedTuple, Generic[R]):
 EventHandler = Callable[[InformerEvent[R]], None]
 """Told of each change, in order; must be quick and must not block (put a key into a queue)."""
 
+SlowEventHandler = Callable[[InformerEvent[R]], Awaitable[None]]
+"""Told of each object's newest change, one after the other; may take its time."""
+
+
+class Registration:
+    """A handler's place at an informer.
+
+    Args:
+        remove: takes it away.
+        mailbox: what it has yet to hear, if it is a slow one.
+        informer_synced: what tells and waits for whether the informer is synced.
+    """
+
+    def __init__(self, remove: Callable[[], None], mailbox: Mailbox | None, informer: Informer[Resource]) -> None:
+        self._remove = remove
+        self._mailbox = mailbox
+        self._informer = informer
+
+    @property
+    def synced(self) -> bool:
+        """Whether this handler has dealt with all that was there when it began."""
+        return self._informer.synced if self._mailbox is None else self._mailbox.synced
+
+    @property
+    def backlog(self) -> int:
+        """How many objects it has yet to hear of."""
+        return 0 if self._mailbox is None else len(self._mailbox)
+
+    async def wait_synced(self) -> None:
+        """Waits, without a limit, until `synced`."""
+        await (self._informer.wait_synced() if self._mailbox is None else self._mailbox.wait_synced())
+
+    def remove(self) -> None:
+        """Removes the handler, which hears nothing more; a slow one is cancelled. Safe to call twice."""
+        self._remove()
+
 
 class Informer(Generic[R]):
     """Keeps the objects of one kind (in one scope) and tells handlers what changes.
 
-    Made by `Cache.informer`; `run` is the cache's to call.
+    Made by `Cache.informer`; `run` is the cache's to call. It can be run again after it was cancelled: it lists anew,
+    and handlers hear what changed meanwhile.
 
     Args:
         kind: the class of the objects.
         transport: how requests travel.
-        namespace: one namespace, or None for all.
+        options: which objects, and what of them.
         rng: source of jitter.
+        decoded: memory of decoded objects; default one of its own.
+
+    Attributes:
+        store: the objects, to be read.
+        decode_errors: how often an object was read that breaks the class's schema.
+
+    Raises:
+        ValueError: the options make no sense for the kind.
     """
 
     def __init__(
         self,
         kind: type[R],
         transport: Transport,
+        options: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
         *,
-        namespace: str | None = None,
         rng: random.Random | None = None,
         decoded: DecodedObjects | None = None,
     ) -> None:
+        options.check(kind)
         # Schemas are built on first use, which takes some 20 ms: now, not at the first read while the loop is busy.
         kind.model_rebuild()
         self.kind = kind
-        self.namespace = namespace
-        self.store = Store()
-        self.state = State()
-        self.last_progress_at: float | None = None
-        self.handler_errors = 0
-        self._decoded = decoded or DecodedObjects()
+        self.options = options
+        self._transport = transport
+        self._rng = rng
+        # What is kept of an object depends on the options, so only whole objects are shared with other informers.
+        self._decoded = decoded if decoded is not None and not options.partial else DecodedObjects()
         self._handlers: list[EventHandler[R]] = []
+        self._mailboxes: dict[Mailbox, asyncio.Task[None] | None] = {}
+        self._handler_errors = 0
+        self.decode_errors = 0
         self._synced = asyncio.Event()
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._reflector = Reflector(transport, kind.resource_type, self.store, self, namespace=namespace, rng=rng)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._parts: dict[str | None, Part] = {}
+        self.store: StoreReader
+        if options.namespaces is None:
+            self.store = self._add_part(None).store
+        else:
+            self._partitions = self.store = PartitionedStore()
+            for namespace in sorted(options.namespaces):
+                self._partitions.add(namespace, self._add_part(namespace).store)
+        self._settle()
 
     def __repr__(self) -> str:
-        scope = f" in {self.namespace}" if self.namespace else ""
+        scope = f" in {', '.join(sorted(map(str, self._parts)))}" if self.options.namespaces is not None else ""
         return f"Informer({self.kind.resource_type.group_kind}{scope}, {len(self.store)} objects)"
 
     @property
     def synced(self) -> bool:
-        """Whether the first list is in the store and every handler has been told of it."""
+        """Whether a first list (of each namespace) is in the store, and every quick handler has been told of it."""
         return self._synced.is_set()
 
     @property
-    def decode_errors(self) -> int:
-        """How many times an object was read that breaks the class's schema."""
-        return self._decoded.failures[self.kind]
+    def state(self) -> State:
+        """What is being done; of several namespaces, the first one's that has an error."""
+        states = [part.state for part in self._parts.values()]
+        return next((state for state in states if state.error is not None), states[0] if states else State())
+
+    @property
+    def last_progress_at(self) -> float | None:
+        """When something last came, by the loop's clock; of several namespaces, the one that is behind most."""
+        times = [part.last_progress_at for part in self._parts.values()]
+        return None if not times or None in times else min(time for time in times if time is not None)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its lists and watches: one, or one for each namespace."""
+        return tuple(self._parts.values())
+
+    @property
+    def namespaces(self) -> frozenset[str] | None:
+        """The namespaces of the moment; None: all."""
+        return None if self.options.namespaces is None else frozenset(filter(None, self._parts))
+
+    @property
+    def handler_errors(self) -> int:
+        """How many times a handler raised."""
+        return self._handler_errors + sum(mailbox.errors for mailbox in self._mailboxes)
+
+    @property
+    def backlog(self) -> int:
+        """How many objects slow handlers have yet to hear of, all together."""
+        return sum(map(len, self._mailboxes))
+
+    def covers(self, namespace: str | None) -> bool:
+        """Whether objects of a namespace (None: any) can be here."""
+        return namespace is None or self.options.namespaces is None or namespace in self._parts
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
-        await self._reflector.run()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                for part in self._parts.values():
+                    self._start(tasks, part)
+                for mailbox in self._mailboxes:
+                    self._mailboxes[mailbox] = tasks.create_task(mailbox.run())
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._tasks = None
 
     async def wait_synced(self) -> None:
         """Waits, without a limit, until `synced`."""
         await self._synced.wait()
 
-    def add_handler(self, handler: EventHandler[R]) -> Callable[[], None]:
-        """Adds a handler; what is stored already it is told of at once, as initial additions, without gap or duplicate.
+    async def relist(self) -> None:
+        """Lists anew at once and waits, without a limit, until store and quick handlers have it.
 
-        Returns:
-            A function that removes the handler.
+        What others wrote before the call is in the store afterwards. Reads meanwhile see the old contents.
         """
+        due = [(part, part.lists + 1) for part in self._parts.values()]
+        for part, _ in due:
+            part.list_anew()
+        await self.wait_until(lambda: all(part.lists >= lists for part, lists in due))
+
+    async def set_namespaces(self, namespaces: Iterable[str]) -> None:
+        """Changes which namespaces are held, while it runs or not.
+
+        It is not synced again until the new ones are. Handlers are told of the objects of those that went as deleted.
+
+        Raises:
+            ValueError: it holds all namespaces.
+        """
+        wanted = frozenset(namespaces)
+        if self.options.namespaces is None:
+            raise ValueError(
+                f"{self!r} holds all namespaces: make it with InformerOptions(namespaces=…) to change them"
+            )
+        for namespace in sorted(wanted - self._parts.keys()):
+            part = self._add_part(namespace)
+            self._partitions.add(namespace, part.store)
+            if self._tasks is not None:
+                self._start(self._tasks, part)
+        for namespace in sorted(filter(None, self._parts.keys() - wanted)):
+            gone = self._parts.pop(namespace)
+            await gone.stop()
+            self._partitions.remove(namespace)
+            for key, entry in gone.store.items():
+                self._tell_all(self._handlers, (Change("deleted", key, entry, None),), initial=False)
+        self._settle()
+        self.on_progress()
+
+    def add_handler(self, handler: EventHandler[R]) -> Registration:
+        """Adds a handler; it is told at once of what is stored, as initial additions, without gap or duplicate."""
         for key, entry in self.store.items():
             self._tell(handler, InformerEvent(self, Change("added", key, None, entry), True))
         self._handlers.append(handler)
-        return lambda: self._handlers.remove(handler)
+
+        def remove() -> None:
+            if handler in self._handlers:
+                self._handlers.remove(handler)
+
+        return Registration(remove, None, self)  # type: ignore[arg-type]
+
+    def subscribe(self, handler: SlowEventHandler[R]) -> Registration:
+        """Adds a handler that may take its time: it holds up neither the store nor other handlers.
+
+        It runs while the informer does, one call at a time. Changes of an object that it has not heard of yet are put
+        together, so that what waits for it is bounded by the number of objects.
+        """
+        mailbox = Mailbox(lambda change, initial: handler(InformerEvent(self, change, initial)))
+        inner = self.add_handler(lambda event: mailbox.put((event.change,), initial=event.initial))
+        if self.synced:
+            mailbox.all_is_listed()
+        self._mailboxes[mailbox] = self._tasks.create_task(mailbox.run()) if self._tasks is not None else None
+
+        def remove() -> None:
+            inner.remove()
+            task = self._mailboxes.pop(mailbox, None)
+            if task is not None:
+                task.cancel()
+
+        return Registration(remove, mailbox, self)  # type: ignore[arg-type]
 
     def object_key(self, key: str) -> ObjectKey:
         """The ObjectKey for a store key."""
@@ -142,7 +299,11 @@ class Informer(Generic[R]):
         Raises:
             pydantic.ValidationError: the object breaks the class's schema; only this one is affected.
         """
-        return self._decoded.decode(self.kind, entry)
+        try:
+            return self._decoded.decode(self.kind, entry)
+        except ValueError:
+            self.decode_errors += 1
+            raise
 
     async def wait_until(self, reached: Callable[[], bool]) -> None:
         """Waits, without a limit, until a condition on the store holds; it is looked at whenever the store moves."""
@@ -156,37 +317,47 @@ class Informer(Generic[R]):
                 if item in self._waiters:
                     self._waiters.remove(item)
 
-    # What the reflector tells.
+    # What the parts tell.
 
-    def on_changes(self, changes: tuple[Change, ...]) -> None:
-        """See `reflector.Observer`."""
-        self._tell_all(tuple(self._handlers), changes, initial=False)
+    def on_changes(self, part: Part, changes: tuple[Change, ...], *, initial: bool) -> None:
+        """See `part.PartObserver`."""
+        self._tell_all(tuple(self._handlers), changes, initial=initial)
 
-    async def on_replaced(self, changes: Iterator[Change]) -> None:
-        """See `reflector.Observer`."""
-        # Whoever comes between two slices is told by `add_handler` of all that is in the store already.
-        present = tuple(self._handlers)
-        while batch := tuple(islice(changes, SLICE)):
-            self._tell_all(tuple(handler for handler in present if handler in self._handlers), batch, initial=True)
-            await asyncio.sleep(0)
-        self.state = replace(self.state, error=None, dormant=False)
-        self._synced.set()
-        self.on_progress()
+    def on_replacing(self, part: Part) -> tuple[EventHandler[R], ...]:
+        """See `part.PartObserver`. Whoever comes later is told by `add_handler` of all that is in the store by then."""
+        return tuple(self._handlers)
+
+    def on_listed_changes(self, part: Part, changes: tuple[Change, ...], present: object) -> None:
+        """See `part.PartObserver`."""
+        assert isinstance(present, tuple)
+        self._tell_all([handler for handler in present if handler in self._handlers], changes, initial=True)
 
     def on_progress(self) -> None:
-        """See `reflector.Observer`."""
-        self.last_progress_at = asyncio.get_running_loop().time()
-        if not self._waiters:
-            return
+        """See `part.PartObserver`."""
+        if not self._synced.is_set():
+            self._settle()
         for reached, waiter in self._waiters:
             if not waiter.done() and reached():
                 waiter.set_result(None)
 
-    def on_state(self, state: State) -> None:
-        """See `reflector.Observer`."""
-        self.state = state
+    def _add_part(self, namespace: str | None) -> Part:
+        part = self._parts[namespace] = Part(self.kind, self._transport, namespace, self.options, self, self._rng)
+        self._synced.clear()
+        return part
 
-    def _tell_all(self, handlers: tuple[EventHandler[R], ...], changes: tuple[Change, ...], *, initial: bool) -> None:
+    def _start(self, tasks: asyncio.TaskGroup, part: Part) -> None:
+        scope = f" in {part.namespace}" if part.namespace is not None else ""
+        part.start(tasks, f"informer {self.kind.resource_type.group_kind}{scope}")
+
+    def _settle(self) -> None:
+        """Says that it is synced, once all parts are."""
+        if not all(part.synced for part in self._parts.values()):
+            return
+        for mailbox in self._mailboxes:
+            mailbox.all_is_listed()
+        self._synced.set()
+
+    def _tell_all(self, handlers: Iterable[EventHandler[R]], changes: tuple[Change, ...], *, initial: bool) -> None:
         for change in changes:
             event = InformerEvent(self, change, initial)
             for handler in handlers:
@@ -197,5 +368,5 @@ class Informer(Generic[R]):
             handler(event)
         except Exception:
             # One handler's fault must not cost the others an event, nor the informer its life.
-            self.handler_errors += 1
-            log.exception("event handler failed", extra={"kind": self.kind.__name__, "key": event.change.key})
+            self._handler_errors += 1
+            log.exception("event handler failed", extra={"kind": self.kind.__name__, "key": str(event.key)})

@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
-from kaito.client.errors import ApiError, Gone, KubeError, MethodNotAllowed, NotFound
+from kaito.client.errors import (
+    ApiError,
+    Forbidden,
+    Gone,
+    KubeError,
+    MethodNotAllowed,
+    NotFound,
+    TooManyRequests,
+    TransportError,
+)
+from kaito.informers.entry import UnreadableObject
 
 # client-go: 0.8 s to 30 s, doubled, times a jitter of 1 to 2.
 BACKOFF_FIRST_S = 0.8
@@ -75,6 +85,42 @@ class Listed:
     resource_version: str
 
 
+def first_state(*, streaming: bool) -> State:
+    """Where a reflector begins.
+
+    Args:
+        streaming: whether to list by a stream.
+    """
+    return State(Phase.STREAM_LIST if streaming else Phase.LIST, streaming=streaming)
+
+
+def reason_of(ended: Ended) -> str:
+    """Why a step ended, as one word for metrics.
+
+    ``closed`` by the server, in order; ``expired`` position; ``silent`` for too long; ``broken`` connection;
+    ``unreadable`` event; ``missing`` kind; ``forbidden``; ``throttled``; ``error``: anything else.
+    """
+    match ended.error:
+        case None:
+            return "closed"
+        case TransportError(timed_out=True):
+            return "silent"
+        case TransportError():
+            return "broken"
+        case Gone():
+            return "expired"
+        case UnreadableObject():
+            return "unreadable"
+        case NotFound():
+            return "missing"
+        case Forbidden():
+            return "forbidden"
+        case TooManyRequests():
+            return "throttled"
+        case _:
+            return "error"
+
+
 def step(state: State, outcome: Ended | Listed, jitter: float) -> State:
     """Decides what comes after an outcome. Pure.
 
@@ -117,6 +163,9 @@ def _after_error(state: State, ended: Ended, jitter: float) -> State:
         retry = _retry(state, error, jitter)
         # Expired positions are normal after an outage; only a second one in a row is worth waiting for.
         return replace(retry, phase=list_phase, resource_version="", wait_s=retry.wait_s if state.failures else 0.0)
+    if isinstance(error, UnreadableObject):
+        # What it was is unknown, so nothing can be resumed; with a wait even the first time, since it may come again.
+        return replace(_retry(state, error, jitter), phase=list_phase, resource_version="")
     if state.phase is Phase.STREAM_LIST and _means_no_streaming(error):
         return State(Phase.LIST, streaming=False)
     if isinstance(error, NotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,35 @@ if TYPE_CHECKING:
     from kaito.informers.informer import Informer
     from kaito.kube.resource import Resource
 
+# A float holds integers exactly up to 2**53.
+_EXACT = 10**15
+_PREFIX = "controller_informer_"
+_GAUGES = {
+    "objects": "Objects in the cache.",
+    "bytes": "Bytes of JSON in the cache.",
+    "last_event_age_seconds": "Time since the last event or bookmark.",
+    "resource_version": "Newest resourceVersion reflected, last 15 digits.",
+    "synced": "1 once the first list is in.",
+    "handler_backlog": "Objects that slow handlers have yet to hear of.",
+}
+_COUNTERS = {
+    "handler_errors": "Event handlers that raised.",
+    "decode_errors": "Reads of objects that break their class's schema.",
+    "transform_errors": "Transforms that raised; their objects are kept whole.",
+    "unreadable_objects": "Events and list items that were no object of the kind.",
+}
+_LABELLED = {
+    "lists": ("mode", "Lists begun, by mode: stream, whole or pages."),
+    "watch_restarts": ("reason", "Lists and watches that ended, by reason."),
+    "watch_events": ("type", "Events of watches, those of streaming lists included."),
+}
+
 
 class InformerMetrics(Collector):
     """Collects ``controller_informer_*``; costs nothing between scrapes.
+
+    Informers of one kind are told apart by no label: their figures are added up, ages and versions are those of the one
+    that is behind.
 
     Args:
         informers: returns the informers of the moment.
@@ -29,35 +56,72 @@ class InformerMetrics(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Yields one sample per informer and metric."""
-        objects = GaugeMetricFamily("controller_informer_objects", "Objects in the cache.", labels=["kind"])
-        size = GaugeMetricFamily("controller_informer_bytes", "Bytes of JSON in the cache.", labels=["kind"])
-        age = GaugeMetricFamily(
-            "controller_informer_last_event_age_seconds", "Time since the last event or bookmark.", labels=["kind"]
-        )
-        version = GaugeMetricFamily(
-            "controller_informer_resource_version", "Newest resourceVersion reflected, last 15 digits.", labels=["kind"]
-        )
-        synced = GaugeMetricFamily("controller_informer_synced", "1 once the first list is in.", labels=["kind"])
-        failures = CounterMetricFamily(
-            "controller_informer_handler_errors", "Event handlers that raised.", labels=["kind"]
-        )
-        invalid = CounterMetricFamily(
-            "controller_informer_decode_errors", "Reads of objects that break their class's schema.", labels=["kind"]
-        )
-        now = _loop_time()
-        for informer in self._informers():
-            kind = [informer.kind.resource_type.group_kind]
-            objects.add_metric(kind, len(informer.store))
-            size.add_metric(kind, informer.store.bytes)
-            # A float holds integers exactly up to 2**53.
-            version.add_metric(kind, informer.store.resource_version % 10**15)
-            synced.add_metric(kind, informer.synced)
-            failures.add_metric(kind, informer.handler_errors)
-            invalid.add_metric(kind, informer.decode_errors)
-            if informer.last_progress_at is not None and now is not None:
-                age.add_metric(kind, now - informer.last_progress_at)
-        yield from (objects, size, age, version, synced, failures, invalid)
+        """Yields one sample per kind and metric."""
+        gauges = {name: GaugeMetricFamily(_PREFIX + name, text, labels=["kind"]) for name, text in _GAUGES.items()}
+        counters = {
+            name: CounterMetricFamily(_PREFIX + name, text, labels=["kind"]) for name, text in _COUNTERS.items()
+        }
+        labelled = {
+            name: CounterMetricFamily(_PREFIX + name, text, labels=["kind", label])
+            for name, (label, text) in _LABELLED.items()
+        }
+        for kind, informers in _by_kind(self._informers()).items():
+            for name, value in _gauges_of(informers).items():
+                gauges[name].add_metric([kind], value)
+            for name, value in _counters_of(informers).items():
+                counters[name].add_metric([kind], value)
+            for name, counted in _labelled_of(informers).items():
+                for label, value in counted.items():
+                    labelled[name].add_metric([kind, label], value)
+        yield from (*gauges.values(), *counters.values(), *labelled.values())
+
+
+def _by_kind(informers: Iterable[Informer[Resource]]) -> dict[str, list[Informer[Resource]]]:
+    kinds: dict[str, list[Informer[Resource]]] = {}
+    for informer in informers:
+        kinds.setdefault(informer.kind.resource_type.group_kind, []).append(informer)
+    return kinds
+
+
+def _gauges_of(informers: list[Informer[Resource]]) -> dict[str, float]:
+    values: dict[str, float] = {
+        "objects": sum(len(informer.store) for informer in informers),
+        "bytes": sum(informer.store.bytes for informer in informers),
+        "resource_version": min(informer.store.resource_version for informer in informers) % _EXACT,
+        "synced": all(informer.synced for informer in informers),
+        "handler_backlog": sum(informer.backlog for informer in informers),
+    }
+    now = _loop_time()
+    times = [informer.last_progress_at for informer in informers if informer.last_progress_at is not None]
+    if times and now is not None:
+        values["last_event_age_seconds"] = now - min(times)
+    return values
+
+
+def _counters_of(informers: list[Informer[Resource]]) -> dict[str, float]:
+    parts = [part for informer in informers for part in informer.parts]
+    return {
+        "handler_errors": sum(informer.handler_errors for informer in informers),
+        "decode_errors": sum(informer.decode_errors for informer in informers),
+        "transform_errors": sum(part.transform_errors for part in parts),
+        "unreadable_objects": sum(part.reflector.unreadable for part in parts),
+    }
+
+
+def _labelled_of(informers: list[Informer[Resource]]) -> dict[str, Counter[str]]:
+    reflectors = [part.reflector for informer in informers for part in informer.parts]
+    return {
+        "lists": _total(reflector.lists for reflector in reflectors),
+        "watch_restarts": _total(reflector.restarts for reflector in reflectors),
+        "watch_events": _total(reflector.events for reflector in reflectors),
+    }
+
+
+def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
+    summed: Counter[str] = Counter()
+    for counter in counters:
+        summed.update(counter)
+    return summed
 
 
 def _loop_time() -> float | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -22,8 +23,10 @@ from kaito.client.errors import (
     error_from_status,
 )
 from kaito.client.transport import Request, Response, Transport
-from kaito.informers.list_watch import Ended, Listed, Phase, State, step
-from kaito.informers.store import Change, Store
+from kaito.informers.entry import UnreadableObject
+from kaito.informers.list_watch import Ended, Listed, Phase, State, first_state, reason_of, step
+from kaito.informers.options import ListMode
+from kaito.informers.store import Change, Replacement, Store
 from kaito.kube.resource import ResourceType
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ LIST_TIMEOUT_S = 60.0
 PAGE_SIZE = 500
 # Objects handled between two turns of the loop: about 2 ms.
 SLICE = 200
+
+_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
 
 class Observer(Protocol):
@@ -69,8 +74,16 @@ class Reflector:
         namespace: one namespace, or None for all.
         labels: label selector.
         fields: field selector.
+        list_mode: how objects are listed.
+        accept: media types that are asked for, of watches and of lists; empty: plain JSON.
         rng: source of jitter and of watch timeouts.
         silence_s: a watch from which nothing has come for so long, not even a bookmark, is dead.
+
+    Attributes:
+        lists: lists that were begun, by mode.
+        restarts: steps that ended, by reason (`kaito.informers.list_watch.reason_of`).
+        events: events of watches, by type.
+        unreadable: objects that could not be read; each ended in a list, or stands in one.
     """
 
     def __init__(
@@ -83,6 +96,8 @@ class Reflector:
         namespace: str | None = None,
         labels: str = "",
         fields: str = "",
+        list_mode: ListMode = "stream",
+        accept: tuple[str, str] = ("", ""),
         rng: random.Random | None = None,
         silence_s: float = WATCH_SILENCE_S,
     ) -> None:
@@ -95,16 +110,27 @@ class Reflector:
         self._query = tuple((name, value) for name, value in selectors if value)
         self._rng = rng or random.Random()
         self._silence_s = silence_s
+        self._list_mode = list_mode
+        self._watch_headers, self._list_headers = ({"Accept": types} if types else {} for types in accept)
+        self._streams = list_mode == "stream"
+        self.lists: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.unreadable = 0
+        self._known_unreadable: set[str] = set()
         self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        """Runs until cancelled. Cancellation leaves the store as it is, and no connection open."""
-        state = State()
+        """Runs until cancelled, from a list on. Cancellation leaves the store as it is, and no connection open."""
+        state = first_state(streaming=self._streams)
         while True:
             if state.wait_s:
                 await asyncio.sleep(state.wait_s)
             outcome = await self._perform(state)
             state = step(state, outcome, self._rng.random())
+            self._streams = state.streaming
+            if isinstance(outcome, Ended):
+                self.restarts[reason_of(outcome)] += 1
             self._report(state)
             if state.error is None and isinstance(outcome, Ended) and outcome.error is not None:
                 fields = {"kind": self._resource.group_kind, "error": str(outcome.error)}
@@ -112,10 +138,14 @@ class Reflector:
 
     async def _perform(self, state: State) -> Ended | Listed:
         if state.phase is Phase.LIST:
+            self.lists["pages" if self._list_mode == "stream" else self._list_mode] += 1
             try:
-                return await self._list()
+                return await self._list(0 if self._list_mode == "whole" else PAGE_SIZE)
             except (KubeError, msgspec.DecodeError) as error:
                 return Ended("", 0, 0.0, error)
+        if state.phase is Phase.STREAM_LIST:
+            self.lists["stream"] += 1
+            self._known_unreadable = set()
         return await self._watch(state)
 
     def _report(self, state: State) -> None:
@@ -138,18 +168,14 @@ class Reflector:
             },
         )
 
-    async def _list(self) -> Listed:
+    async def _list(self, page_size: int) -> Listed:
         replacement = self._store.replacement()
+        self._known_unreadable = set()
         version = token = ""
         while True:
-            query = (*self._query, ("limit", str(PAGE_SIZE)), *((("continue", token),) if token else ()))
-            request = Request("GET", self._path, "list", query=query, resource=self._resource, timeout_s=LIST_TIMEOUT_S)
-            response = await self._transport.send(request)
-            if response.status != 200:
-                raise error_from_response(request, response)
-            page = wire.decode_page(response.body)
+            page = await self._page(page_size, token)
             for index, raw in enumerate(page.items or ()):
-                replacement.add(raw)
+                self.add_listed(replacement, raw)
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             # The list's position is that of its first page.
@@ -158,9 +184,53 @@ class Reflector:
                 await self._observer.on_replaced(replacement.commit(_parse_version(version)))
                 return Listed(version)
 
+    async def _page(self, page_size: int, token: str) -> wire.ListPage:
+        limits = (("limit", str(page_size)),) if page_size else ()
+        query = (*self._query, *limits, *((("continue", token),) if token else ()))
+        request = Request(
+            "GET",
+            self._path,
+            "list",
+            query=query,
+            headers=self._list_headers,
+            resource=self._resource,
+            timeout_s=LIST_TIMEOUT_S,
+        )
+        response = await self._transport.send(request)
+        if response.status != 200:
+            raise error_from_response(request, response)
+        page = wire.decode_page(response.body)
+        if page.kind not in (f"{self._resource.kind}List", "PartialObjectMetadataList", "List", ""):
+            raise UnreadableObject(
+                f"{request.describe()}: the server sent a {page.kind}, not a {self._resource.kind}List"
+            )
+        return page
+
+    def add_listed(self, replacement: Replacement, raw: bytes | msgspec.Raw) -> None:
+        """Takes an object into a list; one that cannot be read is left out, or the list would never be whole."""
+        try:
+            replacement.add(raw)
+        except UnreadableObject as error:
+            self._known_unreadable.add(error.key)
+            self._count_unreadable(error, "left out of the list")
+
+    def is_known_unreadable(self, error: UnreadableObject) -> bool:
+        """Whether the last list had this unreadable object too: another list would bring nothing; counts it."""
+        known = bool(error.key) and error.key in self._known_unreadable
+        self._count_unreadable(error, "skipped" if known else "listing anew")
+        return known
+
+    def _count_unreadable(self, error: UnreadableObject, then: str) -> None:
+        self.unreadable += 1
+        # Whatever sends such things may send many.
+        if self.unreadable & (self.unreadable - 1) == 0:
+            hint = "look at what stands between here and the API server, or at the API service behind this kind"
+            fields = {"kind": self._resource.group_kind, "then": then, "count": self.unreadable, "hint": hint}
+            log.warning("the server sent an object that cannot be read", extra={**fields, "error": str(error)})
+
     async def _watch(self, state: State) -> Ended:
         request = self._watch_request(state)
-        session = _WatchSession(self._store, self._observer, state)
+        session = _WatchSession(self, self._store, self._observer, state)
         opened_at: float | None = None
         error: Exception | None = None
         try:
@@ -193,14 +263,21 @@ class Reflector:
         else:
             query.append(("resourceVersion", state.resource_version))
         return Request(
-            "GET", self._path, "watch", query=tuple(query), resource=self._resource, timeout_s=self._silence_s
+            "GET",
+            self._path,
+            "watch",
+            query=tuple(query),
+            headers=self._watch_headers,
+            resource=self._resource,
+            timeout_s=self._silence_s,
         )
 
 
 class _WatchSession:
     """What one watch connection has brought so far."""
 
-    def __init__(self, store: Store, observer: Observer, state: State) -> None:
+    def __init__(self, reflector: Reflector, store: Store, observer: Observer, state: State) -> None:
+        self._reflector = reflector
         self._store = store
         self._observer = observer
         self._replacement = store.replacement() if state.phase is Phase.STREAM_LIST else None
@@ -210,7 +287,7 @@ class _WatchSession:
     async def consume(self, batches: AsyncIterator[list[bytes]]) -> None:
         async for batch in batches:
             for index, line in enumerate(batch):
-                await self._take(wire.decode_watch_line(line))
+                await self._take(_event_of(line))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             if self._replacement is None:
@@ -219,19 +296,34 @@ class _WatchSession:
             await asyncio.sleep(0)
 
     async def _take(self, event: wire.WatchLine) -> None:
-        if event.type == "ERROR":
-            raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix="watch: ")
-        if event.type == "BOOKMARK":
-            await self._bookmark(event)
-            return
-        self.events += 1
-        if self._replacement is not None:
-            if event.type == "DELETED":
-                self._replacement.discard(event.object)
+        if event.type in _CHANGES:
+            self.events += 1
+            self._reflector.events[event.type] += 1
+            if self._replacement is not None:
+                self._take_initial(self._replacement, event)
             else:
-                self._replacement.add(event.object)
-            return
-        changes = self._store.remove(event.object) if event.type == "DELETED" else self._store.put(event.object)
+                self._take_change(event)
+        elif event.type == "BOOKMARK":
+            self._reflector.events[event.type] += 1
+            await self._bookmark(event)
+        elif event.type == "ERROR":
+            raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix="watch: ")
+        else:
+            raise UnreadableObject(f"a watch event of unknown type {event.type!r}")
+
+    def _take_initial(self, replacement: Replacement, event: wire.WatchLine) -> None:
+        if event.type == "DELETED":
+            replacement.discard(event.object)
+        else:
+            self._reflector.add_listed(replacement, event.object)
+
+    def _take_change(self, event: wire.WatchLine) -> None:
+        try:
+            changes = self._store.remove(event.object) if event.type == "DELETED" else self._store.put(event.object)
+        except UnreadableObject as error:
+            if self._reflector.is_known_unreadable(error):
+                return
+            raise
         self.resource_version = str(self._store.resource_version)
         self._observer.on_changes(changes)
 
@@ -248,6 +340,13 @@ class _WatchSession:
             return
         self.events += 1
         self.resource_version = version
+
+
+def _event_of(line: bytes) -> wire.WatchLine:
+    try:
+        return wire.decode_watch_line(line)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise UnreadableObject(f"a line of the watch is no event ({error}): {line[:100]!r}") from error
 
 
 def _parse_version(text: str) -> int:

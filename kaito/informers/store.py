@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from kaito.client.wire import MetadataHeader, OwnerHeader
+from kaito.informers.entry import Entry, EntryReader, UnreadableObject
+from kaito.informers.index import NAMESPACE_INDEX, Index, intersection, namespace_index
 
-Labels = tuple[tuple[str, str], ...]
 ChangeType = Literal["added", "updated", "deleted"]
-
-T = TypeVar("T")
-
-_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_metadata = msgspec.json.Decoder(MetadataHeader).decode
-_encode = msgspec.json.encode
-
-
-class Owner(NamedTuple):
-    """The controlling owner of an object, from its owner references."""
-
-    group: str
-    kind: str
-    name: str
-    uid: str
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One stored object: what lookups need, and the rest as bytes.
-
-    A struct that the garbage collector does not walk: 20,000 of them add nothing to a collection's pause.
-
-    Attributes:
-        uid: metadata.uid.
-        rv: metadata.resourceVersion; comparable within a kind.
-        raw: the object's JSON without managedFields; a copy of its own, since a view would keep the whole page alive.
-        labels: sorted pairs, shared between entries that have the same.
-        owner: the controlling owner, if any.
-    """
-
-    uid: str
-    rv: int
-    raw: bytes
-    labels: Labels = ()
-    owner: Owner | None = None
+Term = tuple[str, str]
+"""An index's name and the value that is looked for in it."""
 
 
 class Change(NamedTuple):
@@ -64,66 +31,69 @@ class Change(NamedTuple):
     new: Entry | None
 
 
-def store_key(name: str, namespace: str | None) -> str:
-    """The key of an object in its store."""
-    return f"{namespace}/{name}" if namespace else name
+class StoreReader(Protocol):
+    """What readers see of one store, or of several that are read as one."""
 
+    def __len__(self) -> int: ...
 
-IndexFunction = Callable[[Entry], Iterable[str]]
+    def __contains__(self, key: object) -> bool: ...
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of JSON that are stored."""
+        ...
 
-class Index:
-    """Keys by a value computed from each entry. Empty sets are dropped, so that past values cost nothing."""
+    @property
+    def resource_version(self) -> int:
+        """The version as of which everything here is at least."""
+        ...
 
-    def __init__(self, function: IndexFunction) -> None:
-        self._function = function
-        self._keys: dict[str, set[str]] = {}
-        self._values: dict[str, tuple[str, ...]] = {}
+    def position(self, key: str) -> int:
+        """The version as of which the object of a key is at least."""
+        ...
 
-    def keys(self, value: str) -> Iterable[str]:
-        """The keys under a value."""
-        return self._keys.get(value, ())
+    def get(self, key: str) -> Entry | None:
+        """The entry under a key."""
+        ...
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Files an entry, after taking its key out from where it was."""
-        self._file(key, tuple(dict.fromkeys(self._function(entry))))
+    def items(self, namespace: str | None = None) -> list[tuple[str, Entry]]:
+        """A snapshot, sorted by key; of one namespace if given."""
+        ...
 
-    def put_as(self, key: str, other: Index) -> None:
-        """Files a key under the values that it has in another index of the same function."""
-        self._file(key, other._values.get(key, ()))
+    def select(self, terms: Sequence[Term], namespace: str | None = None) -> list[tuple[str, Entry]]:
+        """A snapshot of what all of these index terms have in common, sorted by key; of one namespace if given.
 
-    def empty_copy(self) -> Index:
-        """An index of the same function with nothing in it."""
-        return Index(self._function)
+        Raises:
+            KeyError: no such index.
+        """
+        ...
 
-    def _file(self, key: str, values: tuple[str, ...]) -> None:
-        if values == self._values.get(key):
-            return
-        self.drop(key)
-        if values:
-            self._values[key] = values
-            for value in values:
-                self._keys.setdefault(value, set()).add(key)
+    def has_index(self, name: str) -> bool:
+        """Whether an index of that name was added."""
+        ...
 
-    def drop(self, key: str) -> None:
-        """Takes a key out."""
-        for value in self._values.pop(key, ()):
-            keys = self._keys[value]
-            keys.discard(key)
-            if not keys:
-                del self._keys[value]
+    def add_index(self, name: str, index: Index) -> None:
+        """Adds an index; at any time, what is stored is filed at once.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        ...
 
 
 class Store:
     """The objects of one kind (in one scope), by key.
 
     One task writes (the informer's); any task of the same loop reads between its steps and always sees a whole state.
+
+    Args:
+        reader: makes entries of JSON; default one that takes any kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: EntryReader | None = None) -> None:
+        self._reader = reader or EntryReader()
         self._entries: dict[str, Entry] = {}
         self._indexes: dict[str, Index] = {}
-        self._interned: dict[object, object] = {}
         self.resource_version = 0
         self.bytes = 0
 
@@ -133,73 +103,76 @@ class Store:
     def __contains__(self, key: object) -> bool:
         return key in self._entries
 
+    def position(self, key: str) -> int:
+        """See `StoreReader.position`."""
+        return self.resource_version
+
     def get(self, key: str) -> Entry | None:
-        """The entry under a key."""
+        """See `StoreReader.get`."""
         return self._entries.get(key)
 
     def items(self, namespace: str | None = None) -> list[tuple[str, Entry]]:
-        """A snapshot, sorted by key; of one namespace if given."""
-        if namespace is None:
-            return sorted(self._entries.items(), key=_first)
-        prefix = f"{namespace}/"
-        return sorted(((key, entry) for key, entry in self._entries.items() if key.startswith(prefix)), key=_first)
+        """See `StoreReader.items`."""
+        if namespace is not None:
+            return self.select((), namespace)
+        return sorted(self._entries.items(), key=_first)
 
-    def by_index(self, name: str, value: str) -> list[tuple[str, Entry]]:
-        """A snapshot of the entries that an index has under a value, sorted by key.
-
-        Raises:
-            KeyError: no such index.
-        """
-        return [(key, self._entries[key]) for key in sorted(self._indexes[name].keys(value))]
+    def select(self, terms: Sequence[Term], namespace: str | None = None) -> list[tuple[str, Entry]]:
+        """See `StoreReader.select`."""
+        if namespace is not None:
+            terms = (*terms, (NAMESPACE_INDEX, namespace))
+            if NAMESPACE_INDEX not in self._indexes:
+                # Made when first needed: an operator that never asks by namespace does not pay for it.
+                self.add_index(NAMESPACE_INDEX, namespace_index())
+        if not terms:
+            return self.items()
+        found = intersection([self._indexes[name].keys(value) for name, value in terms])
+        return [(key, self._entries[key]) for key in sorted(found)]
 
     def has_index(self, name: str) -> bool:
-        """Whether an index of that name was added."""
+        """See `StoreReader.has_index`."""
         return name in self._indexes
 
-    def add_index(self, name: str, function: IndexFunction) -> None:
-        """Adds an index; at any time, what is stored is filed at once.
-
-        Args:
-            name: how `by_index` finds it.
-            function: from an entry to its values; must not raise.
-
-        Raises:
-            ValueError: the name is taken.
-        """
+    def add_index(self, name: str, index: Index) -> None:
+        """See `StoreReader.add_index`. The index belongs to the store from now on; it comes empty."""
         if name in self._indexes:
             raise ValueError(f"index {name!r} exists already")
-        index = self._indexes[name] = Index(function)
+        self._indexes[name] = index
         for key, entry in self._entries.items():
-            index.put(key, entry)
-
-    def entry(self, raw: bytes | msgspec.Raw) -> tuple[str, Entry]:
-        """Makes the key and the entry of an object's JSON.
-
-        Raises:
-            msgspec.DecodeError: it is no object with metadata.
-        """
-        try:
-            return self._entry(raw)
-        except (KeyError, ValueError) as error:
-            raise msgspec.DecodeError(f"no Kubernetes object ({error!r}): {bytes(raw)[:100]!r}") from error
+            index.put(key, None, entry)
 
     def put(self, raw: bytes | msgspec.Raw) -> tuple[Change, ...]:
         """Takes an ADDED or MODIFIED object in.
 
         Returns:
             Usually one change; a deletion and an addition when it was re-created under its name unseen; none for
-            a version that is already here.
+            an event that the store has had already, or that a later one has overtaken.
+
+        Raises:
+            UnreadableObject: see `EntryReader.read`.
         """
-        key, entry = self.entry(raw)
+        key, entry = self._reader.read(raw, self._entries)
+        if entry.rv <= self.resource_version:
+            # Events of a watch come in the order of their versions: this one was sent twice.
+            return ()
         old = self._entries.get(key)
-        self._set(key, old, entry)
-        self.resource_version = max(self.resource_version, entry.rv)
+        self._entries[key] = entry
+        self.bytes += len(entry.raw) - (len(old.raw) if old is not None else 0)
+        for index in self._indexes.values():
+            index.put(key, old, entry)
+        self.resource_version = entry.rv
         return tuple(_changes(key, old, entry))
 
     def remove(self, raw: bytes | msgspec.Raw) -> tuple[Change, ...]:
-        """Takes a DELETED object out. Its last state, as the watch sent it, is the change's ``old``."""
-        key, last = self.entry(raw)
-        self.resource_version = max(self.resource_version, last.rv)
+        """Takes a DELETED object out. Its last state, as the watch sent it, is the change's ``old``.
+
+        Raises:
+            UnreadableObject: see `EntryReader.read`.
+        """
+        key, last = self._reader.last_state(raw)
+        if last.rv <= self.resource_version:
+            return ()
+        self.resource_version = last.rv
         old = self._entries.get(key)
         if old is None or old.uid != last.uid:
             return ()
@@ -214,25 +187,6 @@ class Store:
         """Begins a relist: collect aside, then swap."""
         return Replacement(self)
 
-    def _entry(self, raw: bytes | msgspec.Raw) -> tuple[str, Entry]:
-        fields = _split(raw)
-        metadata_raw = fields["metadata"]
-        metadata = _decode_metadata(metadata_raw)
-        parts = _split(metadata_raw)
-        if parts.pop("managedFields", None) is None:
-            own = bytes(raw)
-        else:
-            fields["metadata"] = msgspec.Raw(_encode(parts))
-            own = _encode(fields)
-        labels: Labels = tuple(sorted(metadata.labels.items())) if metadata.labels else ()
-        return store_key(metadata.name, metadata.namespace), Entry(
-            metadata.uid,
-            int(metadata.resource_version or 0),
-            own,
-            self._intern(labels),
-            self._intern(_controller_of(metadata.owner_references)),
-        )
-
     def _swap(self, entries: dict[str, Entry], indexes: dict[str, Index], resource_version: int) -> Iterator[Change]:
         """Puts new contents in place in one step; returns what changed, deletions first."""
         before = self._entries
@@ -241,31 +195,18 @@ class Store:
         self._indexes = {name: indexes.get(name) or index.empty_copy() for name, index in self._indexes.items()}
         for name in added_meanwhile:
             for key, entry in entries.items():
-                self._indexes[name].put(key, entry)
+                self._indexes[name].put(key, None, entry)
         self.bytes = sum(len(entry.raw) for entry in entries.values())
         # Set, not raised: a restored etcd starts over, and what it says now is what there is.
         self.resource_version = resource_version
-        self._interned = {}
-        return _difference(before, entries)
-
-    def _set(self, key: str, old: Entry | None, entry: Entry) -> None:
-        self._entries[key] = entry
-        self.bytes += len(entry.raw) - (len(old.raw) if old is not None else 0)
-        for index in self._indexes.values():
-            index.put(key, entry)
+        self._reader.forget()
+        return difference(before, entries)
 
     def _drop(self, key: str, old: Entry) -> None:
         del self._entries[key]
         self.bytes -= len(old.raw)
         for index in self._indexes.values():
-            index.drop(key)
-
-    def _intern(self, value: T) -> T:
-        if not value:
-            return value
-        if len(self._interned) > 10_000:
-            self._interned = {}
-        return self._interned.setdefault(value, value)  # type: ignore[return-value]
+            index.drop(key, old)
 
 
 class Replacement:
@@ -281,30 +222,46 @@ class Replacement:
         return len(self._entries)
 
     def add(self, raw: bytes | msgspec.Raw) -> None:
-        """Adds an object; an entry that is stored already in this very version is used again."""
-        key, entry = self._store.entry(raw)
-        old = self._store.get(key)
-        reused = old if old is not None and old.uid == entry.uid and old.rv == entry.rv else None
-        self._entries[key] = reused or entry
-        for name, index in self._indexes.items():
-            if reused is not None:
-                index.put_as(key, self._store._indexes[name])
-            else:
-                index.put(key, entry)
+        """Adds an object; an entry that is stored already in this very version is used again.
+
+        Raises:
+            UnreadableObject: see `EntryReader.read`. What is stored under its key, if that could be read, is kept: that
+                it is there is certain.
+        """
+        stored = self._store._entries
+        try:
+            key, entry = self._store._reader.read(raw, stored)
+        except UnreadableObject as error:
+            if (kept := stored.get(error.key)) is not None:
+                self._file(error.key, kept)
+            raise
+        self._file(key, entry)
 
     def discard(self, raw: bytes | msgspec.Raw) -> None:
-        """Takes an object out that was deleted while the list was being sent."""
-        key, _ = self._store.entry(raw)
-        self._entries.pop(key, None)
-        for index in self._indexes.values():
-            index.drop(key)
+        """Takes an object out that was deleted while the list was being sent. Raises as `add`."""
+        key, _ = self._store._reader.last_state(raw)
+        old = self._entries.pop(key, None)
+        if old is not None:
+            for index in self._indexes.values():
+                index.drop(key, old)
 
     def commit(self, resource_version: int) -> Iterator[Change]:
         """Swaps the store's contents; yields what changed: deletions first, then additions and updates."""
         return self._store._swap(self._entries, self._indexes, resource_version)
 
+    def _file(self, key: str, entry: Entry) -> None:
+        old = self._entries.get(key)
+        self._entries[key] = entry
+        same = self._store._entries.get(key) is entry
+        for name, index in self._indexes.items():
+            if same and old is None:
+                index.put_same(key, entry, self._store._indexes[name])
+            else:
+                index.put(key, old, entry)
 
-def _difference(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Iterator[Change]:
+
+def difference(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Iterator[Change]:
+    """What leads from one state to another: deletions first, then additions and updates."""
     for key, old in before.items():
         new = after.get(key)
         if new is None or new.uid != old.uid:
@@ -317,22 +274,14 @@ def _difference(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Iter
             yield Change("updated", key, previous, new)
 
 
-def _changes(key: str, old: Entry | None, new: Entry) -> Iterator[Change]:
+def _changes(key: str, old: Entry | None, new: Entry) -> Iterable[Change]:
     if old is None:
         yield Change("added", key, None, new)
     elif old.uid != new.uid:
         yield Change("deleted", key, old, None)
         yield Change("added", key, None, new)
-    elif old.rv != new.rv:
+    else:
         yield Change("updated", key, old, new)
-
-
-def _controller_of(references: list[OwnerHeader] | None) -> Owner | None:
-    for reference in references or ():
-        if reference.controller:
-            group = reference.api_version.rpartition("/")[0]
-            return Owner(group, reference.kind, reference.name, reference.uid)
-    return None
 
 
 def _first(item: tuple[str, Entry]) -> str:

@@ -21,7 +21,7 @@ from kaito.client.errors import (
     TooManyRequests,
     TransportError,
 )
-from kaito.informers.informer import InformerEvent
+from kaito.informers.informer import InformerEvent, Registration
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
@@ -147,7 +147,7 @@ class _Running(Generic[R]):
 
     async def run(self) -> None:
         controller = self._controller
-        removers = list(self._subscribe())
+        registrations = list(self._subscribe())
         try:
             for kind in controller.kinds:
                 await self._manager.cache.informer(kind).wait_synced()
@@ -157,10 +157,10 @@ class _Running(Generic[R]):
                     workers.create_task(self._work(), name=f"{controller.name} worker {number}")
         finally:
             self.queue.close()
-            for remove in removers:
-                remove()
+            for registration in registrations:
+                registration.remove()
 
-    def _subscribe(self) -> Iterable[Callable[[], None]]:
+    def _subscribe(self) -> Iterable[Registration]:
         controller, cache = self._controller, self._manager.cache
         yield cache.informer(controller.kind).add_handler(self._on_own)
         for kind in controller.owns:
@@ -195,7 +195,7 @@ class _Running(Generic[R]):
             return watch.map(obj)
         informer = self._manager.cache.informer(self._controller.kind)
         values = _as_values(watch.by)(obj)
-        found = {key for value in values for key, _ in informer.store.by_index(watch.index_name, value)}
+        found = {key for value in values for key, _ in informer.store.select([(watch.index_name, value)])}
         return [informer.object_key(key) for key in found]
 
     def _enqueue(self, event: InformerEvent[R] | InformerEvent[Resource], key: ObjectKey) -> None:

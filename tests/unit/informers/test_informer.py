@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from kaito.informers.decoded import DecodedObjects
-from kaito.informers.informer import Informer, InformerEvent
-from kaito.informers.store import Store
+from kaito.informers import Informer, InformerEvent, InformerOptions
 from kaito.kube.core_v1 import ConfigMap, Namespace
 from kaito.kube.object_key import ObjectKey
 from kaito.testing import virtual_clock
@@ -116,10 +113,11 @@ def test_a_removed_handler_hears_nothing_more_even_in_the_middle_of_a_list() -> 
         api, told = FakeApi(), Told()
         put(api, *(f"m{number:04}" for number in range(1000)))
         informer = Informer(ConfigMap, api.transport())
-        remove = informer.add_handler(told)
+        registration = informer.add_handler(told)
         async with running(informer):
             await told.begun.wait()
-            remove()
+            registration.remove()
+            registration.remove()  # twice is harmless
             heard = len(told.events)
             await informer.wait_synced()
             put(api, "x")
@@ -194,7 +192,7 @@ def test_an_informer_of_one_namespace_holds_nothing_of_another() -> None:
         api = FakeApi()
         put(api, "a")
         api.call("POST", "/api/v1/namespaces/kube-system/configmaps", {"metadata": {"name": "b"}})
-        informer = Informer(ConfigMap, api.transport(), namespace="kube-system")
+        informer = Informer(ConfigMap, api.transport(), InformerOptions(namespaces=frozenset({"kube-system"})))
         async with running(informer):
             await informer.wait_synced()
             assert [informer.object_key(key) for key, _ in informer.store.items()] == [ObjectKey("b", "kube-system")]
@@ -208,40 +206,3 @@ def test_keys_of_cluster_scoped_objects_have_no_namespace() -> None:
         assert Informer(Namespace, FakeApi().transport()).object_key("default") == ObjectKey("default")
 
     virtual_clock.run(main())
-
-
-# Decoded objects.
-
-
-def entry_of(name: str, rv: int, uid: str = "u", **data: str) -> bytes:
-    return json.dumps({"metadata": {"name": name, "uid": uid, "resourceVersion": str(rv)}, "data": data}).encode()
-
-
-def test_decoded_objects_are_shared_by_uid_and_version_and_bounded() -> None:
-    store, decoded = Store(), DecodedObjects(limit=2)
-    entries = [store.entry(entry_of("a", rv))[1] for rv in (1, 2, 3)]
-    first = decoded.decode(ConfigMap, entries[0])
-    assert decoded.decode(ConfigMap, entries[0]) is first
-    decoded.decode(ConfigMap, entries[1])
-    assert decoded.decode(ConfigMap, entries[0]) is first  # used again, so the other one goes
-    decoded.decode(ConfigMap, entries[2])
-    assert decoded.decode(ConfigMap, entries[0]) is first
-    assert len(decoded._models) == 2
-
-
-def test_the_same_version_of_another_uid_or_class_is_another_object() -> None:
-    store, decoded = Store(), DecodedObjects()
-    (_, one), (_, other) = store.entry(entry_of("a", 1, "u1", x="1")), store.entry(entry_of("a", 1, "u2", x="2"))
-    assert decoded.decode(ConfigMap, one).data == {"x": "1"}
-    assert decoded.decode(ConfigMap, other).data == {"x": "2"}
-    assert isinstance(decoded.decode(Namespace, one), Namespace)
-
-
-def test_objects_that_do_not_decode_are_counted_by_class_and_not_remembered() -> None:
-    store, decoded = Store(), DecodedObjects()
-    _, bad = store.entry(b'{"metadata":{"name":"a","uid":"u","resourceVersion":"1"},"data":{"x":{}}}')
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"data\.x"):
-            decoded.decode(ConfigMap, bad)
-    assert decoded.failures[ConfigMap] == 2
-    assert decoded.failures[Namespace] == 0

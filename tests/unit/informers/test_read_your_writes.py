@@ -126,7 +126,7 @@ def test_a_server_restored_from_a_backup_does_not_make_reads_wait_for_ever() -> 
         async with bench(read_wait_s=0.5) as it:
             it.put("a")
             await asyncio.sleep(0.1)
-            floors = it.cache._floors[ConfigMap]
+            floors = it.cache._catch_up[ConfigMap].floors
             floors.raise_to("default/a", Floor(rv=10**9))
             with pytest.raises(CacheNotSynced):
                 await it.client.get(ConfigMap, KEY)

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaito.client import wire
-from kaito.informers.store import Change, Entry, Owner, Store, store_key
+from kaito.informers import Change, Store, UnreadableObject, store_key
+from kaito.informers.index import ValueIndex, label_index
+from tests.unit.informers.objects import make
 
 Json = dict[str, Any]
 Replica = dict[str, tuple[str, int]]
 
 
-def make(
-    name: str, rv: int = 1, *, namespace: str | None = "ns", uid: str = "", labels: Json | None = None, **more: Any
-) -> bytes:
-    metadata = {
-        "name": name,
-        **({"namespace": namespace} if namespace else {}),
-        "uid": uid or f"uid-{name}",
-        "resourceVersion": str(rv),
-        **({"labels": labels} if labels else {}),
-        **more,
-    }
-    return json.dumps({"apiVersion": "v1", "kind": "Thing", "metadata": metadata, "spec": {"rv": rv}}).encode()
+def colours(store: Store, colour: str) -> list[str]:
+    """The keys under a colour, which both indexes must agree on: the one that remembers and the one that does not."""
+    found = [key for key, _ in store.select([("colour", colour)])]
+    assert found == [key for key, _ in store.select([("remembered", colour)])]
+    return found
 
 
-def by_colour(entry: Entry) -> Iterable[str]:
-    return [value for key, value in entry.labels if key == "colour"]
+def add_colour_indexes(store: Store) -> None:
+    store.add_index("colour", label_index("colour"))
+    store.add_index("remembered", ValueIndex(lambda key, entry: [v for k, v in entry.labels if k == "colour"]))
 
 
 def contents(store: Store) -> Replica:
@@ -121,7 +114,7 @@ def test_any_history_leaves_contents_indexes_size_and_replay_equal_to_a_plain_di
     steps: list[tuple[Any, ...]],
 ) -> None:
     store, naive = Store(), Naive()
-    store.add_index("colour", by_colour)
+    add_colour_indexes(store)
     replica: Replica = {}
     for step in steps:
         replay(replica, perform(store, naive, step))
@@ -129,11 +122,9 @@ def test_any_history_leaves_contents_indexes_size_and_replay_equal_to_a_plain_di
         assert store.bytes == sum(len(entry.raw) for _, entry in store.items())
         for colour in ("red", "blue"):
             expected = sorted(f"ns/{name}" for name, (_, _, own) in naive.objects.items() if own == colour)
-            assert [key for key, _ in store.by_index("colour", colour)] == expected
-        late = Store()
-        late._entries = store._entries
-        late.add_index("colour", by_colour)
-        assert late._indexes["colour"]._keys == store._indexes["colour"]._keys
+            assert colours(store, colour) == expected
+            assert [key for key, _ in store.select([("colour", colour)], "ns")] == expected
+            assert store.select([("colour", colour)], "other") == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -174,6 +165,47 @@ def test_the_version_that_is_here_already_is_no_change() -> None:
     store = Store()
     store.put(make("a", 3))
     assert store.put(make("a", 3)) == ()
+
+
+def test_an_event_that_a_later_one_has_overtaken_is_no_change() -> None:
+    store = Store()
+    store.put(make("a", 3))
+    store.put(make("a", 5))
+    assert store.put(make("a", 3)) == ()
+    assert contents(store) == {"ns/a": ("uid-a", 5)}
+
+
+def test_events_sent_twice_neither_bring_back_what_is_gone_nor_take_away_what_came() -> None:
+    store = Store()
+    store.put(make("a", 3))
+    store.remove(make("a", 4))
+    assert store.put(make("a", 3)) == ()
+    assert "ns/a" not in store
+    store.put(make("a", 5))
+    assert store.remove(make("a", 4)) == ()
+    assert "ns/a" in store
+
+
+def test_what_cannot_be_read_changes_nothing() -> None:
+    store = Store()
+    store.put(make("a", 3))
+    for take in (store.put, store.remove):
+        with pytest.raises(UnreadableObject):
+            take(b'{"metadata":{"name":"a","namespace":"ns","resourceVersion":"9"}}')
+    assert contents(store) == {"ns/a": ("uid-a", 3)}
+    assert store.resource_version == 3
+
+
+def test_a_listed_object_that_cannot_be_read_keeps_the_state_that_could() -> None:
+    store = Store()
+    store.put(make("a", 3))
+    replacement = store.replacement()
+    with pytest.raises(UnreadableObject):
+        replacement.add(b'{"metadata":{"name":"a","namespace":"ns","resourceVersion":"9"}}')
+    with pytest.raises(UnreadableObject):
+        replacement.add(b'{"metadata":{"name":"unknown","namespace":"ns","resourceVersion":"9"}}')
+    assert list(replacement.commit(9)) == []
+    assert contents(store) == {"ns/a": ("uid-a", 3)}
 
 
 def test_a_replacement_uses_entries_of_the_same_version_again() -> None:
@@ -235,85 +267,11 @@ def test_the_position_follows_events_and_bookmarks_and_never_goes_back() -> None
     assert store.resource_version == 12
 
 
-@pytest.mark.parametrize("place", ["first", "middle", "last", "only"])
-def test_managed_fields_are_dropped_wherever_they_stand(place: str) -> None:
-    managed = '"managedFields":[{"manager":"x","fieldsV1":{"f:spec":{}}}]'
-    fields = ['"name":"a"', '"uid":"u"', '"resourceVersion":"3"', '"annotations":{"managedFields":"a text"}']
-    at = {"first": 0, "middle": 2, "last": len(fields), "only": 0}[place]
-    fields = [*fields[:at], managed, *fields[at:]] if place != "only" else [*fields[:3], managed]
-    raw = ('{"spec":{"managedFields":[1]},"metadata":{' + ",".join(fields) + '},"kind":"Thing"}').encode()
-    _, entry = Store().entry(raw)
-    expected = json.loads(raw)
-    del expected["metadata"]["managedFields"]
-    assert json.loads(entry.raw) == expected
-
-
-def test_an_object_without_managed_fields_keeps_its_very_bytes() -> None:
-    raw = b'{ "metadata" : {"name":"a", "resourceVersion":"3","uid":"u"},\n "n": 1.50, "s": "\\u00e9\xc3\xa9" }'
-    _, entry = Store().entry(raw)
-    assert entry.raw == raw
-
-
-def test_numbers_and_texts_survive_the_dropping_of_managed_fields() -> None:
-    raw = b'{"n":1.50,"big":12345678901234567890123,"s":"\\u0000\xc3\xa9","metadata":{"name":"a","managedFields":[]}}'
-    _, entry = Store().entry(raw)
-    assert json.loads(entry.raw) == {k: v for k, v in json.loads(raw).items() if k != "metadata"} | {
-        "metadata": {"name": "a"}
-    }
-
-
-def test_the_bytes_are_a_copy_and_do_not_keep_their_page_alive() -> None:
-    page = b'{"metadata":{},"items":[' + b",".join(make(f"o{number}") for number in range(50)) + b"]}"
-    items = wire.decode_page(page).items
-    assert items is not None
-    item = items[7]
-    _, entry = Store().entry(item)
-    assert isinstance(entry.raw, bytes)
-    assert len(entry.raw) < len(page) / 40
-    assert not any(referred is page for referred in gc.get_referents(entry.raw))
-
-
 def test_entries_cost_the_garbage_collector_nothing() -> None:
     store = Store()
-    store.put(make("a", labels={"app": "web"}, ownerReferences=[controller()]))
+    store.put(make("a", labels={"app": "web"}))
     entry = store.get("ns/a")
     assert not gc.is_tracked(entry)
-
-
-def controller(name: str = "boss", api_version: str = "apps/v1", **more: Any) -> Json:
-    return {
-        "apiVersion": api_version,
-        "kind": "Deployment",
-        "name": name,
-        "uid": f"uid-{name}",
-        "controller": True,
-    } | more
-
-
-def test_equal_labels_and_owners_are_shared() -> None:
-    store = Store()
-    for name in ("a", "b"):
-        store.put(make(name, labels={"x": "1", "app": "web"}, ownerReferences=[controller()]))
-    one, other = (entry for _, entry in store.items())
-    assert one.labels == (("app", "web"), ("x", "1"))
-    assert one.labels is other.labels
-    assert one.owner is other.owner
-
-
-@pytest.mark.parametrize(
-    ("references", "owner"),
-    [
-        ([controller()], Owner("apps", "Deployment", "boss", "uid-boss")),
-        ([controller("other", controller=False), controller()], Owner("apps", "Deployment", "boss", "uid-boss")),
-        ([controller(api_version="v1")], Owner("", "Deployment", "boss", "uid-boss")),
-        ([controller(controller=False)], None),
-        ([], None),
-        (None, None),
-    ],
-)
-def test_the_owner_is_the_one_that_controls(references: list[Json] | None, owner: Owner | None) -> None:
-    _, entry = Store().entry(make("a", ownerReferences=references))
-    assert entry.owner == owner
 
 
 def test_cluster_scoped_objects_are_keyed_by_name_alone() -> None:
@@ -325,46 +283,8 @@ def test_cluster_scoped_objects_are_keyed_by_name_alone() -> None:
 
 def test_a_namespace_selects_its_own_objects_and_not_those_of_a_longer_name() -> None:
     store = Store()
-    for namespace in ("ns", "ns-2"):
-        store.put(make("a", namespace=namespace))
+    store.put(make("a", 1, namespace="ns"))
+    store.put(make("a", 2, namespace="ns-2"))
     assert [key for key, _ in store.items("ns")] == ["ns/a"]
-
-
-def test_an_index_added_late_knows_what_is_stored() -> None:
-    store = Store()
-    store.put(make("a", labels={"colour": "red"}))
-    store.add_index("colour", by_colour)
-    assert [key for key, _ in store.by_index("colour", "red")] == ["ns/a"]
-    with pytest.raises(ValueError, match="exists already"):
-        store.add_index("colour", by_colour)
-
-
-def test_an_index_forgets_values_that_nothing_has_any_more() -> None:
-    store = Store()
-    store.add_index("rv", lambda entry: [str(entry.rv)])
-    for rv in range(1, 100):
-        store.put(make("a", rv))
-    assert list(store._indexes["rv"]._keys) == ["99"]
-    store.remove(make("a", 100))
-    assert not store._indexes["rv"]._keys
-    assert not store._indexes["rv"]._values
-
-
-def test_a_value_given_twice_is_filed_once() -> None:
-    store = Store()
-    store.add_index("twice", lambda entry: ["x", "x"])
-    store.put(make("a", 1))
-    assert [key for key, _ in store.by_index("twice", "x")] == ["ns/a"]
-    store.remove(make("a", 2))
-    assert store.by_index("twice", "x") == []
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"{}", b"[]", b"null", b'{"metadata":null}', b'{"metadata":{"name":"a","resourceVersion":"opaque"}}', b"{", b""],
-)
-def test_what_is_no_object_is_refused_as_such_and_changes_nothing(raw: bytes) -> None:
-    store = Store()
-    with pytest.raises(msgspec.DecodeError):
-        store.put(raw)
-    assert len(store) == 0
+    store.put(make("b", 3, namespace="ns"))
+    assert [key for key, _ in store.items("ns")] == ["ns/a", "ns/b"]  # also of what comes after the first question

@@ -1,0 +1,80 @@
+"""CatchUp: makes a cached read wait, bounded, until it would show this process's own writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from kaito.client import requests, wire
+from kaito.client.client import Client
+from kaito.client.errors import CacheNotSynced, NotFound
+from kaito.informers.floors import Floor, KindFloors
+from kaito.informers.informer import Informer
+from kaito.kube.resource import Resource
+
+
+class CatchUp:
+    """Waits for the floors of one cached kind.
+
+    Args:
+        informer: what is read.
+        floors: what it must have reached.
+        live: a client that reads from the API server.
+        wait_s: how long at most.
+    """
+
+    def __init__(self, informer: Informer[Resource], floors: KindFloors, live: Client, wait_s: float) -> None:
+        self.floors = floors
+        self._informer = informer
+        self._live = live
+        self._wait_s = wait_s
+
+    async def with_object(self, name: str) -> None:
+        """Waits until a read of one store key shows the own writes of it that there were at the call.
+
+        Raises:
+            CacheNotSynced: they have not come back in time.
+        """
+        if self.floors and not self.floors.reached(name):
+            await self._wait([name])
+
+    async def with_namespace(self, namespace: str | None) -> None:
+        """The same for all objects of a namespace; None: of all."""
+        if self.floors:
+            await self._wait(self.floors.pending(namespace))
+
+    async def _wait(self, names: Sequence[str]) -> None:
+        """Waits until the floors that these keys have now are reached; later ones do not prolong the wait."""
+        floors, informer = self.floors, self._informer
+        awaited = {name: floor for name in names if (floor := floors.get(name)) is not None}
+        name = ""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                for name, floor in awaited.items():
+                    known = await self._resolve(name, floor) if floor.unknown else floor
+                    if known is not None:
+                        await informer.wait_until(partial(floors.meets, name, known))
+        except TimeoutError:
+            # Should the server have lost the write (an etcd restored from a backup), waiting again would never end.
+            floors.doubt(name)
+            raise CacheNotSynced(
+                f"{informer.kind.resource_type.group_kind} {name}: an own write has not come back "
+                f"through the watch within {self._wait_s:g} s"
+            ) from None
+
+    async def _resolve(self, name: str, floor: Floor) -> Floor | None:
+        """Finds out by a live read what became of a write whose answer was lost; None: the store need not move."""
+        informer = self._informer
+        request = requests.on_object("GET", "get", informer.kind.resource_type, informer.object_key(name))
+        try:
+            response = await self._live.request(request)
+        except NotFound:
+            stale = informer.store.get(name)
+            known = Floor(gone_uid=stale.uid) if stale is not None else None
+        else:
+            # Only its header: an object that breaks the class's schema must not keep others from being read.
+            rv = int(wire.decode_header(response.body).metadata.resource_version)
+            known = self.floors.seen_from_here(Floor(rv), response.body)
+        self.floors.settle(name, floor, known)
+        return known
