@@ -11,8 +11,9 @@ from typing import Protocol
 
 from kaito.client.transport import Transport
 from kaito.informers.list_watch import State
+from kaito.informers.lister import SLICE
 from kaito.informers.options import InformerOptions
-from kaito.informers.reflector import SLICE, Reflector
+from kaito.informers.reflector import Reflector
 from kaito.informers.store import Change, Store
 from kaito.kube.resource import Resource
 

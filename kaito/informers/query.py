@@ -12,7 +12,7 @@ from kaito.client.results import ObjectList, Unreadable
 from kaito.informers.entry import Entry
 from kaito.informers.index import NAMESPACE_INDEX, label_index_name
 from kaito.informers.informer import Informer
-from kaito.informers.reflector import SLICE
+from kaito.informers.lister import SLICE
 from kaito.informers.store import Term
 from kaito.kube.resource import Resource
 from kaito.kube.selectors import parse_selector, selector_predicate

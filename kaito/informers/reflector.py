@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ from kaito.client.errors import (
 from kaito.client.transport import Request, Response, Transport
 from kaito.informers.entry import UnreadableObject
 from kaito.informers.list_watch import Ended, Listed, Phase, State, first_state, reason_of, step
+from kaito.informers.lister import SLICE, Lister
 from kaito.informers.options import ListMode
 from kaito.informers.store import Change, Replacement, Store
 from kaito.kube.resource import ResourceType
@@ -35,10 +37,6 @@ log = logging.getLogger(__name__)
 WATCH_TIMEOUT_S = (180, 220)
 # Bookmarks come about once a minute: a watch silent for longer is dead (half-open connection).
 WATCH_SILENCE_S = 90.0
-LIST_TIMEOUT_S = 60.0
-PAGE_SIZE = 500
-# Objects handled between two turns of the loop: about 2 ms.
-SLICE = 200
 
 _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
@@ -111,7 +109,8 @@ class Reflector:
         self._rng = rng or random.Random()
         self._silence_s = silence_s
         self._list_mode = list_mode
-        self._watch_headers, self._list_headers = ({"Accept": types} if types else {} for types in accept)
+        self._watch_headers, list_headers = ({"Accept": types} if types else {} for types in accept)
+        self._lister = Lister(transport, resource, self._path, self._query, list_headers)
         self._streams = list_mode == "stream"
         self.lists: Counter[str] = Counter()
         self.restarts: Counter[str] = Counter()
@@ -131,6 +130,8 @@ class Reflector:
             self._streams = state.streaming
             if isinstance(outcome, Ended):
                 self.restarts[reason_of(outcome)] += 1
+                if isinstance(outcome.error, UnreadableObject):
+                    self._count_unreadable(outcome.error, "listing anew")
             self._report(state)
             if state.error is None and isinstance(outcome, Ended) and outcome.error is not None:
                 fields = {"kind": self._resource.group_kind, "error": str(outcome.error)}
@@ -138,9 +139,8 @@ class Reflector:
 
     async def _perform(self, state: State) -> Ended | Listed:
         if state.phase is Phase.LIST:
-            self.lists["pages" if self._list_mode == "stream" else self._list_mode] += 1
             try:
-                return await self._list(0 if self._list_mode == "whole" else PAGE_SIZE)
+                return await self._list()
             except (KubeError, msgspec.DecodeError) as error:
                 return Ended("", 0, 0.0, error)
         if state.phase is Phase.STREAM_LIST:
@@ -168,43 +168,15 @@ class Reflector:
             },
         )
 
-    async def _list(self, page_size: int) -> Listed:
-        replacement = self._store.replacement()
+    async def _list(self) -> Listed:
+        mode = "pages" if self._list_mode == "stream" else self._list_mode
+        self.lists[mode] += 1
         self._known_unreadable = set()
-        version = token = ""
-        while True:
-            page = await self._page(page_size, token)
-            for index, raw in enumerate(page.items or ()):
-                self.add_listed(replacement, raw)
-                if index % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
-            # The list's position is that of its first page.
-            version, token = version or page.metadata.resource_version, page.metadata.continue_
-            if not token:
-                await self._observer.on_replaced(replacement.commit(_parse_version(version)))
-                return Listed(version)
-
-    async def _page(self, page_size: int, token: str) -> wire.ListPage:
-        limits = (("limit", str(page_size)),) if page_size else ()
-        query = (*self._query, *limits, *((("continue", token),) if token else ()))
-        request = Request(
-            "GET",
-            self._path,
-            "list",
-            query=query,
-            headers=self._list_headers,
-            resource=self._resource,
-            timeout_s=LIST_TIMEOUT_S,
-        )
-        response = await self._transport.send(request)
-        if response.status != 200:
-            raise error_from_response(request, response)
-        page = wire.decode_page(response.body)
-        if page.kind not in (f"{self._resource.kind}List", "PartialObjectMetadataList", "List", ""):
-            raise UnreadableObject(
-                f"{request.describe()}: the server sent a {page.kind}, not a {self._resource.kind}List"
-            )
-        return page
+        replacement = self._store.replacement()
+        read = self._lister.whole if mode == "whole" else self._lister.pages
+        version = await read(partial(self.add_listed, replacement))
+        await self._observer.on_replaced(replacement.commit(_parse_version(version)))
+        return Listed(version)
 
     def add_listed(self, replacement: Replacement, raw: bytes | msgspec.Raw) -> None:
         """Takes an object into a list; one that cannot be read is left out, or the list would never be whole."""
@@ -214,11 +186,12 @@ class Reflector:
             self._known_unreadable.add(error.key)
             self._count_unreadable(error, "left out of the list")
 
-    def is_known_unreadable(self, error: UnreadableObject) -> bool:
-        """Whether the last list had this unreadable object too: another list would bring nothing; counts it."""
-        known = bool(error.key) and error.key in self._known_unreadable
-        self._count_unreadable(error, "skipped" if known else "listing anew")
-        return known
+    def skips(self, error: UnreadableObject) -> bool:
+        """Whether to go on without an event: the last list had its object unreadable too, and so would another."""
+        if not error.key or error.key not in self._known_unreadable:
+            return False
+        self._count_unreadable(error, "skipped")
+        return True
 
     def _count_unreadable(self, error: UnreadableObject, then: str) -> None:
         self.unreadable += 1
@@ -321,9 +294,9 @@ class _WatchSession:
         try:
             changes = self._store.remove(event.object) if event.type == "DELETED" else self._store.put(event.object)
         except UnreadableObject as error:
-            if self._reflector.is_known_unreadable(error):
-                return
-            raise
+            if not self._reflector.skips(error):
+                raise
+            return
         self.resource_version = str(self._store.resource_version)
         self._observer.on_changes(changes)
 

@@ -94,7 +94,7 @@ async def test_own_writes_are_read_at_once_under_load(control_plane: ControlPlan
                 await it.client.get(ConfigMap, made.key)
 
         await asyncio.gather(*(hammer(f"m{number}") for number in range(20)))
-        floors = it.cache._floors[ConfigMap]
+        floors = it.cache._catch_up[ConfigMap].floors
         await eventually(lambda: len(floors) == 0)
 
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from kaito.client import Client
 from kaito.client.middleware import Middleware, RetryMiddleware
 from kaito.client.transport import Request, Response, ResponseStream, Transport
+from kaito.informers import InformerOptions
 from kaito.informers.cache import Cache
 from kaito.informers.floors import WriteFloors
 from kaito.kube.core_v1 import ConfigMap
@@ -81,7 +82,12 @@ class HeldWatches:
 class Bench:
     """A cache of ConfigMaps and Widgets, and a client that reads from it, on a fake API server."""
 
-    def __init__(self, api: FakeApi, read_wait_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        api: FakeApi,
+        read_wait_s: float = 2.0,
+        options: InformerOptions = InformerOptions(),  # noqa: B008
+    ) -> None:
         self.api = api
         api.register(Widget)
         self.transport = HeldWatches(api.transport())
@@ -89,10 +95,25 @@ class Bench:
         middleware: list[Middleware] = [self.floors, RetryMiddleware(random.Random(1))]
         live = Client(self.transport, field_owner="tests", middleware=middleware)
         self.registry = CollectorRegistry()
-        self.cache = Cache(live, self.floors, registry=self.registry, rng=random.Random(1), read_wait_s=read_wait_s)
+        self.cache = Cache(
+            live,
+            self.floors,
+            options=options,
+            registry=self.registry,
+            rng=random.Random(1),
+            read_wait_s=read_wait_s,
+        )
         self.client = Client(self.transport, field_owner="tests", middleware=middleware, reader=self.cache)
         self.maps = self.cache.informer(ConfigMap)
         self.widgets = self.cache.informer(Widget)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self.cache.run())
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        assert self._task.cancelled()
 
     @property
     def floor_count(self) -> int:
@@ -113,15 +134,13 @@ class Bench:
 @asynccontextmanager
 async def bench(*, synced: bool = True, **options: Any) -> AsyncIterator[Bench]:
     it = Bench(FakeApi(), **options)
-    task = asyncio.create_task(it.cache.run())
+    it.start()
     if synced:
         await it.cache.wait_synced()
     try:
         yield it
     finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
+        await it.stop()
         assert len(asyncio.all_tasks()) == 1
 
 

@@ -14,7 +14,7 @@ from kaito.kube.model import FrozenModelError
 from kaito.kube.object_key import ObjectKey
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import Drop, Fault, Refuse
-from tests.unit.informers.caching import KEY, WIDGETS, Widget, bench, config_map
+from tests.unit.informers.caching import KEY, MAPS, WIDGETS, Widget, bench, config_map
 
 
 def test_reads_before_the_first_list_say_so_instead_of_finding_nothing() -> None:
@@ -234,7 +234,7 @@ def test_a_long_list_lets_other_work_in_between_and_is_of_one_moment() -> None:
                 nonlocal turns
                 while True:
                     turns += 1
-                    it.maps.store.remove(it.maps.store.items()[-1][1].raw)
+                    it.api.call("DELETE", f"{MAPS}/m{turns:04}")
                     await asyncio.sleep(0)
 
             counting = asyncio.create_task(count())
