@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from kaito.informers.lister import SLICE
 from kaito.informers.options import ListMode
-from kaito.informers.part import SLICE
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import Drop, FakeApi, Fault, throttled, version_expired
 from tests.unit.informers.test_reflector import bench
@@ -55,7 +55,7 @@ def test_a_list_that_fails_is_tried_again_and_publishes_nothing_meanwhile(mode: 
         it = bench(list_mode=mode)
         it.put("a")
         it.api.faults.add(Fault(throttled(), verb="list"))
-        it.api.faults.add(Fault(Drop(), verb="list"))
+        it.api.faults.add(Fault(Drop(), verb="list", nth=2))
         async with it.running():
             assert len(it.store) == 0
             await asyncio.sleep(10.0)
