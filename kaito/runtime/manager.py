@@ -17,6 +17,7 @@ from kaito.client.transport import AiohttpTransport, Transport
 from kaito.informers.cache import Cache
 from kaito.informers.floors import WriteFloors
 from kaito.informers.informer import Informer
+from kaito.informers.options import InformerOptions
 from kaito.kube.resource import Resource
 from kaito.runtime.controller import Controller
 from kaito.runtime.metrics import RuntimeMetrics
@@ -51,6 +52,8 @@ class Manager:
         health: address of /healthz and /readyz, such as ``:8081``; ``0`` for none.
         transport: instead of the one that `config` gives.
         middleware: more of it, around every call.
+        cache: which objects are cached of kinds that nobody declares otherwise (`Cache.informer` with options of its
+            own, before the controller is added): ``InformerOptions(namespaces=…)`` for a manager of some namespaces.
         rng: source of every random choice (jitter, ids); give a seeded one to replay a run.
         grace_s: seconds that reconciles in progress have to end at a stop.
         read_wait_s: how long cached reads wait for own writes.
@@ -68,6 +71,7 @@ class Manager:
         health: str = ":8081",
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
+        cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
         rng: random.Random | None = None,
         grace_s: float = GRACE_S,
         read_wait_s: float = 2.0,
@@ -86,7 +90,9 @@ class Manager:
         if config is not None:
             usual.append(MetricsMiddleware(self.registry, config.host))
         self.api_reader = Client(transport, field_owner=name, middleware=usual)
-        self.cache = Cache(self.api_reader, floors, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s)
+        self.cache = Cache(
+            self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s
+        )
         self.client = Client(transport, field_owner=name, middleware=usual, reader=self.cache)
         self._transport = transport
         self._controllers: list[Controller[Resource]] = []
