@@ -236,6 +236,8 @@ class ControlPlane:
         binaries = ensure_binaries(programs, self._progress)
         layout.make()
         temporary = self._directory is None
+        # The supervisor removes it too; this is for the case that it was killed.
+        self._resources.callback(shutil.rmtree, layout.data, ignore_errors=True)
         supervisor = Supervisor([layout.root if temporary else layout.data], keep_open=[lock.fileno()])
         self._resources.callback(supervisor.close)
         return Instance(

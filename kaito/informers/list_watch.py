@@ -21,6 +21,8 @@ from kaito.informers.entry import UnreadableObject
 # client-go: 0.8 s to 30 s, doubled, times a jitter of 1 to 2.
 BACKOFF_FIRST_S = 0.8
 BACKOFF_CAP_S = 30.0
+# A connection that is refused costs the server nothing, and somebody waits for the end of the outage.
+REFUSED_CAP_S = 5.0
 # A watch that was open for less, and brought nothing, did not work.
 VERY_SHORT_WATCH_S = 1.0
 # Somebody who installs a CRD waits for what comes of it.
@@ -162,7 +164,8 @@ def _after_error(state: State, ended: Ended, jitter: float) -> State:
     if isinstance(error, Gone) or _is_too_large_version(error):
         retry = _retry(state, error, jitter)
         # Expired positions are normal after an outage; only a second one in a row is worth waiting for.
-        return replace(retry, phase=list_phase, resource_version="", wait_s=retry.wait_s if state.failures else 0.0)
+        wait_s = retry.wait_s if _failures_before(state, error) else 0.0
+        return replace(retry, phase=list_phase, resource_version="", wait_s=wait_s)
     if isinstance(error, UnreadableObject):
         # What it was is unknown, so nothing can be resumed; with a wait even the first time, since it may come again.
         return replace(_retry(state, error, jitter), phase=list_phase, resource_version="")
@@ -182,9 +185,28 @@ def _after_error(state: State, ended: Ended, jitter: float) -> State:
 
 
 def _retry(state: State, error: Exception, jitter: float) -> State:
-    wait_s = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(state.failures, 10)) * (1 + jitter)
+    failures = _failures_before(state, error)
+    refused = isinstance(error, TransportError) and not error.sent
+    cap_s = REFUSED_CAP_S if refused else BACKOFF_CAP_S
+    wait_s = min(cap_s, BACKOFF_FIRST_S * 2 ** min(failures, 10)) * (1 + jitter)
     asked_s = getattr(error, "retry_after_s", None) or 0.0
-    return replace(state, wait_s=max(wait_s, asked_s), failures=state.failures + 1, error=error)
+    return replace(state, wait_s=max(wait_s, asked_s), failures=failures + 1, error=error)
+
+
+def _failures_before(state: State, error: Exception) -> int:
+    """Failures in a row of this sort: a server that answers after an outage, if only with a refusal, begins anew."""
+    changed = state.error is not None and _sort(state.error) != _sort(error)
+    return 0 if changed else state.failures
+
+
+def _sort(error: Exception) -> str:
+    match error:
+        case TransportError():
+            return "unreachable"
+        case NotFound():
+            return "missing"
+        case _:
+            return "answered"
 
 
 def _is_too_large_version(error: Exception) -> bool:

@@ -44,6 +44,9 @@ SLICE = 32
 
 # What happens in a healthy cluster; retried like any error, but no reason to wake a person.
 EXPECTED_ERRORS = (Conflict, CacheNotSynced, TooManyRequests, ServiceUnavailable, TransportError)
+# These say nothing about the object: once the API server is back, its key must not sit out what the outage added up to.
+OUTAGE_ERRORS = (CacheNotSynced, ServiceUnavailable, TransportError)
+OUTAGE_CAP_S = 5.0
 
 
 class Controller(Generic[R]):
@@ -142,6 +145,7 @@ class _Running(Generic[R]):
         self._manager = manager
         self._limiter = limiter
         self._metrics = metrics
+        self._outages: RateLimiter[ObjectKey] = ExponentialRateLimiter(cap_s=OUTAGE_CAP_S, rng=manager.rng)
         self._rng = manager.rng
         self.queue: AsyncQueue[ObjectKey] = AsyncQueue(metrics.queue)
 
@@ -262,6 +266,7 @@ class _Running(Generic[R]):
 
     def _finish(self, item: Item[ObjectKey], result: Result) -> None:
         self._limiter.forget(item.key)
+        self._outages.forget(item.key)
         if result.requeue_after is None:
             self._metrics.success.inc()
             return
@@ -274,9 +279,10 @@ class _Running(Generic[R]):
         self._metrics.errors.inc()
 
     def _retry(self, item: Item[ObjectKey], error: BaseException) -> None:
-        delay_s = self._limiter.delay_s(item.key)
+        limiter = self._outages if isinstance(error, OUTAGE_ERRORS) else self._limiter
+        delay_s = limiter.delay_s(item.key)
         asked_s = getattr(error, "retry_after_s", None) or 0.0
-        failures = self._limiter.failures(item.key)
+        failures = limiter.failures(item.key)
         self.queue.add_after(item.key, max(delay_s, asked_s), priority=item.priority)
         fields = {"error": str(error), "failures": failures, "retry_in_s": round(max(delay_s, asked_s), 3)}
         if isinstance(error, EXPECTED_ERRORS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -95,6 +96,14 @@ async def test_all_of_it_is_gone_at_the_end_also_after_an_exception() -> None:
     assert not folder.exists()
     with pytest.raises(DevClusterError, match="not running"):
         _ = plane.url
+
+
+async def test_the_data_goes_also_when_the_supervisor_was_killed(tmp_path: Path) -> None:
+    async with ControlPlane(directory=tmp_path) as plane:
+        pids = list(plane.pids.values())
+        os.kill(plane.supervisor_pid, signal.SIGKILL)
+        await eventually(lambda: not any(map(alive, pids)), message="the programs are gone")
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,17 @@ from kaito.client.errors import (
     TransportError,
     Unauthorized,
 )
-from kaito.informers.list_watch import BACKOFF_CAP_S, BACKOFF_FIRST_S, Ended, Listed, Phase, State, step
+from kaito.informers.list_watch import (
+    BACKOFF_CAP_S,
+    BACKOFF_FIRST_S,
+    DORMANT_WAIT_S,
+    REFUSED_CAP_S,
+    Ended,
+    Listed,
+    Phase,
+    State,
+    step,
+)
 
 STREAM, LIST, WATCH = Phase.STREAM_LIST, Phase.LIST, Phase.WATCH
 RESET = TransportError("reset", sent=True)
@@ -201,11 +211,42 @@ def test_whatever_happens_waits_are_bounded_watches_have_a_position_and_refused_
 @given(
     st.lists(st.sampled_from([RESET, GONE, too_large_by_text(), NotFound("no", status=404)]), min_size=2, max_size=20)
 )
-def test_failures_in_a_row_never_come_without_a_wait_but_for_the_first(errors: list[Exception]) -> None:
+def test_no_two_failures_in_a_row_come_without_a_wait(errors: list[Exception]) -> None:
     state = State(WATCH, "7")
     for number, error in enumerate(errors):
+        before, state = state, step(state, Ended("", 0, 0.0, error), 0.0)
+        assert number == 0 or state.wait_s >= BACKOFF_FIRST_S or before.wait_s >= BACKOFF_FIRST_S
+
+
+def failed(state: State, error: Exception, times: int) -> State:
+    for _ in range(times):
         state = step(state, Ended("", 0, 0.0, error), 0.0)
-        assert number == 0 or state.wait_s >= BACKOFF_FIRST_S
+    return state
+
+
+def test_the_first_answer_after_an_outage_is_acted_on_at_once_if_the_position_has_expired() -> None:
+    state = failed(State(WATCH, "7"), RESET, 8)
+    assert state.wait_s == BACKOFF_CAP_S
+    state = failed(state, GONE, 1)
+    assert (state.phase, state.wait_s) == (STREAM, 0.0)
+    assert failed(state, GONE, 1).wait_s >= BACKOFF_FIRST_S
+
+
+def test_refusals_of_a_server_that_has_just_come_back_are_backed_off_from_anew() -> None:
+    state = failed(State(WATCH, "7"), RESET, 8)
+    assert failed(state, ServiceUnavailable("starting", status=503), 1).wait_s == BACKOFF_FIRST_S
+
+
+def test_a_kind_that_has_just_come_to_exist_does_not_sit_out_how_long_it_was_missing() -> None:
+    state = failed(State(), NotFound("no", status=404), 34)
+    assert (state.dormant, state.wait_s) == (True, DORMANT_WAIT_S)
+    state = failed(state, TooManyRequests("storage is (re)initializing", status=429), 1)
+    assert state.wait_s == BACKOFF_FIRST_S
+
+
+def test_a_server_that_refuses_connections_is_looked_for_every_few_seconds() -> None:
+    refused = TransportError("refused", sent=False)
+    assert failed(State(WATCH, "7"), refused, 20).wait_s == REFUSED_CAP_S
 
 
 def test_steps_are_pure() -> None:

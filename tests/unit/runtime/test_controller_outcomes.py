@@ -10,8 +10,9 @@ from typing import cast
 
 import pytest
 
-from kaito.client import Conflict, TransportError
+from kaito.client import CacheNotSynced, Conflict, TransportError
 from kaito.runtime import DONE, Result, TerminalError
+from kaito.runtime.controller import OUTAGE_CAP_S
 from kaito.testing import virtual_clock
 from tests.unit.runtime.widgets import Recording, Widget, bench, fails, running
 
@@ -69,6 +70,22 @@ def test_failures_are_tried_again_with_growing_delays_until_they_end(error: Exce
             assert it.count("controller_runtime_reconcile_errors_total") == 5
             unexpected = 5 if isinstance(error, RuntimeError) else 0
             assert it.count("controller_runtime_reconcile_panics_total") == unexpected
+
+    virtual_clock.run(main())
+
+
+@pytest.mark.parametrize("error", [CacheNotSynced("behind"), TransportError("refused", sent=False)])
+def test_what_says_nothing_about_the_object_is_tried_every_few_seconds_however_long_it_lasts(error: Exception) -> None:
+    async def main() -> None:
+        reconciler = Recording(fails(40, error))
+        it = bench(reconciler)
+        async with running(it):
+            it.put("a")
+            await asyncio.sleep(300.0)
+            times = [time for time, _, _ in reconciler.seen]
+            waits = [after - before for before, after in itertools.pairwise(times)]
+            assert len(waits) == 40
+            assert max(waits) < 1.2 * OUTAGE_CAP_S
 
     virtual_clock.run(main())
 
