@@ -13,7 +13,7 @@ from kaito.devcluster.progress import Progress
 from kaito.devcluster.toolchain import find_toolchain
 
 KOPF_VERSION = "1.45.2"
-_SOURCES = ("go.mod", "go.sum", "main.go")
+_SOURCES = ("go.mod", "go.sum", "*.go")
 _GO_FOLDER = Path(__file__).parent / "go"
 _DIGEST_CHARACTERS = 16
 
@@ -25,7 +25,8 @@ def go_program(name: str) -> Path:
         subprocess.CalledProcessError: it does not build; the compiler has said why on stderr.
     """
     source = _GO_FOLDER / name
-    digest = hashlib.sha256(b"".join((source / file).read_bytes() for file in _SOURCES)).hexdigest()
+    files = sorted(file for pattern in _SOURCES for file in source.glob(pattern))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     target = _folder() / f"{name}-{digest[:_DIGEST_CHARACTERS]}"
     if not target.is_dir():
         progress = Progress()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -106,6 +107,18 @@ def sample(pid: int) -> Sample:
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
     sizes = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return Sample(cpu_s, _kib(sizes["VmRSS"]), _kib(sizes["VmHWM"]))
+
+
+def say(event: str, **fields: float) -> None:
+    """As a child: tells the parent something."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+async def stdin_lines() -> asyncio.StreamReader:
+    """As a child: what the parent tells, to be read line by line in the running loop."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
 
 
 def _kib(text: str) -> int:

@@ -121,7 +121,7 @@ def _command(side: str, fleet: Fleet, plan: Plan, round_: int) -> Sequence[str]:
     common = [f"--objects={fleet.count}", f"--round={round_}"]
     workers = f"--workers={plan.workers}"
     if side == CONTROLLER_RUNTIME:
-        return [str(go_program("controllerruntime")), *common, workers]
+        return [str(go_program("controllerruntime")), "sync", *common, workers]
     if side == KOPF:
         return [str(kopf_python()), str(Path(__file__).with_name("kopf_operator.py")), *common]
     account = f"--service-account={fleet.credentials.service_account}"

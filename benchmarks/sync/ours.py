@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import sys
 import time
 from pathlib import Path
 
+from benchmarks.processes import say, stdin_lines
 from benchmarks.widgets import Widget, number
 from kaito.client import Client, in_cluster
 from kaito.runtime import Controller, Manager, Result
@@ -48,7 +47,7 @@ class WidgetReconciler:
         if not self._waiting:
             seconds = time.perf_counter() - self.began
             wall_s, cpu_s = self.meter.stop()
-            _say("synced", seconds=seconds, stall_ms=wall_s * 1e3, stall_cpu_ms=cpu_s * 1e3)
+            say("synced", seconds=seconds, stall_ms=wall_s * 1e3, stall_cpu_ms=cpu_s * 1e3)
 
 
 class StallMeter:
@@ -94,8 +93,8 @@ async def run(arguments: argparse.Namespace) -> None:
     manager = Manager("benchmark-ours", in_cluster(arguments.service_account), metrics="0", health="0")
     reconciler = WidgetReconciler(manager.client, arguments.objects, arguments.round)
     manager.add(Controller(Widget, reconciler, concurrency=arguments.workers))
-    commands = await _stdin()
-    _say("ready", gc_ms=_collect() * 1e3)
+    commands = await stdin_lines()
+    say("ready", gc_ms=_collect() * 1e3)
     await commands.readline()
     reconciler.began = time.perf_counter()
     reconciler.meter.start()
@@ -109,7 +108,7 @@ async def run(arguments: argparse.Namespace) -> None:
 async def _obey(commands: asyncio.StreamReader) -> None:
     while command := await commands.readline():
         if command.strip() == b"gc":
-            _say("gc", gc_ms=_collect() * 1e3)
+            say("gc", gc_ms=_collect() * 1e3)
 
 
 def _collect() -> float:
@@ -121,16 +120,6 @@ def _collect() -> float:
         gc.collect()
         lasted.append(time.perf_counter() - began)
     return sorted(lasted)[_COLLECTIONS // 2]
-
-
-async def _stdin() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    return reader
-
-
-def _say(event: str, **fields: float) -> None:
-    print(json.dumps({"event": event, **fields}), flush=True)
 
 
 def main() -> None:
