@@ -19,7 +19,7 @@ UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup quickstart test test-unit test-integration chaos lint format lock crds wheel wheelhouse clean
+.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds wheel wheelhouse clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -46,6 +46,11 @@ test-integration: setup ## Integration tests only: a real control plane on loopb
 
 chaos: setup ## The long runs: the manager killed at every write
 	@$(BIN)/python -m pytest $(PARALLEL) --dist load -m chaos tests/chaos
+
+bench: setup ## All benchmarks, with their targets; an hour, on a machine that does nothing else
+	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.sync
+	@$(BIN)/python -m benchmarks.sync --status-patch --skip-kopf --churn-s 0
 
 lint: $(VENV) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check --quiet $(SOURCES)

@@ -64,7 +64,7 @@ def verdicts(targets: Iterable[Target], figures: Mapping[str, float]) -> list[Ve
 def table(found: Iterable[Verdict]) -> str:
     """The same for people."""
     rows = [("row", "what", "measured", "target", "met")]
-    rows += [(one.row, one.what, f"{one.value:.2f}", one.target, "yes" if one.met else "NO") for one in found]
+    rows += [(one.row, one.what, f"{one.value:.3g}", one.target, "yes" if one.met else "NO") for one in found]
     return "\n".join(f"{row:<5}{what:<58}{value:>10}   {target:<15}{met}" for row, what, value, target, met in rows)
 
 

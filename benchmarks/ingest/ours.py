@@ -40,7 +40,7 @@ class EventCounter:
 
 
 class LatencyReconciler:
-    """Notes how old the event is that an object comes from, once per event; an event that a later one overtook has none.
+    """Notes how old the event is that an object comes from, once per event; one that a later one overtook has none.
 
     Events number 0 to `warm_up` - 1 are not looked at. Each phase ends in a change of every object, and so is over when
     these last changes have been reconciled.
@@ -60,6 +60,7 @@ class LatencyReconciler:
         """Looks at an object."""
         number = int(obj.metadata.resource_version) - FIRST_VERSION - self._objects
         if number < 0:
+            # Negative numbers count from the end: each initial object has a place of its own.
             news = not self._initial[number]
             self._initial[number] = 1
         else:

@@ -47,14 +47,12 @@ def summary(runs: Runs, rate: float) -> dict[str, float]:
 def table(runs: Runs) -> str:
     """All runs and their medians, for people."""
     heading = ("case", "side", "run", "µs/event", "p50 ms", "p99 ms", "max ms", "backlog", "reconciles", "load")
-    rows = [heading]
+    rows: list[tuple[str, ...]] = [heading]
     for case, by_side in runs.items():
         for side, measured in by_side.items():
             rows += [(case, side, str(number), *_figures([one])) for number, one in enumerate(measured, 1)]
             rows.append((case, side, "median", *_figures(measured)))
-    return "\n".join(
-        f"{case:<9}{side:<20}{run:>6}" + "".join(f"{cell:>11}" for cell in cells) for case, side, run, *cells in rows
-    )
+    return "\n".join(f"{row[0]:<9}{row[1]:<20}{row[2]:>6}" + "".join(f"{cell:>11}" for cell in row[3:]) for row in rows)
 
 
 def _figures(measured: Sequence[Measurement]) -> tuple[str, ...]:

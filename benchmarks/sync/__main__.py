@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from dataclasses import asdict
 
+from benchmarks import targets
 from benchmarks.cluster import fleet
 from benchmarks.opponents import go_program, kopf_python
+from benchmarks.processes import ChildFailed
+from benchmarks.sync import report
 from benchmarks.sync.measurement import CONTROLLER_RUNTIME, KOPF, OURS, Measurement, Plan, measure, new_round
-from benchmarks.sync.report import summary, table
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -23,21 +24,45 @@ async def run(arguments: argparse.Namespace) -> None:
         kopf_python()
     plan = Plan(arguments.workers, arguments.churn_s, arguments.churn_rate, arguments.status_patch)
     runs: dict[str, list[Measurement]] = {side: [] for side in sides}
-    _note(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; filling a control plane")
+    machine = targets.machine()
+    _note(f"{machine['cores']} cores, load {machine['load_1min']}; filling a control plane")
+    failures = 0
     async with fleet(arguments.objects) as filled:
         size = f"{filled.kept_bytes} bytes of JSON, {filled.served_bytes} with managedFields"
-        _note(f"{filled.count} objects of {size}; load {os.getloadavg()[0]:.2f}")
+        _note(f"{filled.count} objects of {size}; load {targets.machine()['load_1min']}")
         for number in range(1, arguments.runs + 1):
             for side in sides:
-                measured = await measure(side, filled, plan, new_round())
+                # A side that fails once must not cost the runs of the others, which took most of an hour.
+                try:
+                    measured = await measure(side, filled, plan, new_round())
+                except ChildFailed as error:
+                    failures += 1
+                    _note(f"run {number} {side} FAILED and is left out: {error}")
+                    continue
                 runs[side].append(measured)
-                _note(f"run {number} {side}: {_line(measured)}; load {os.getloadavg()[0]:.2f}")
-    found = summary(runs)
+                _note(f"run {number} {side}: {_line(measured)}; load {targets.machine()['load_1min']}")
+    _print(arguments, {side: measured for side, measured in runs.items() if measured}, machine, failures)
+
+
+def _print(
+    arguments: argparse.Namespace,
+    runs: dict[str, list[Measurement]],
+    machine: dict[str, object],
+    failures: int,
+) -> None:
+    if OURS not in runs:
+        raise SystemExit("benchmarks.sync: none of our own runs came through; see above why")
+    found = report.summary(runs)
+    verdicts = targets.verdicts(report.targets(status_patch=arguments.status_patch), found)
+    machine["load_1min_after"] = targets.machine()["load_1min"]
     if not arguments.json:
-        print(table(runs, arguments.objects), end="\n\n")
-        print("\n".join(f"{name:<35}{value:>8.2f}" for name, value in found.items()))
+        print(report.table(runs, arguments.objects), end="\n\n")
+        print("\n".join(f"{name:<35}{value:>8.2f}" for name, value in found.items()), end="\n\n")
+        print(targets.table(verdicts))
         return
-    print(json.dumps(found | {"runs": {side: [asdict(one) for one in measured] for side, measured in runs.items()}}))
+    raw = {side: [asdict(one) for one in measured] for side, measured in runs.items()}
+    more = {"targets": targets.as_json(verdicts), "machine": machine, "failed_runs": failures, "runs": raw}
+    print(json.dumps(found | more))
 
 
 def _line(measured: Measurement) -> str:

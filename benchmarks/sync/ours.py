@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.processes import say, stdin_lines
 from benchmarks.widgets import Widget, number
 from kaito.client import Client, in_cluster
-from kaito.runtime import Controller, Manager, Result
+from kaito.runtime import DONE, Controller, Manager, Result
 
 # How often the loop is looked at: far below the stalls that matter, and about 1 % of a core.
 _BEAT_S = 0.002
@@ -37,7 +37,7 @@ class WidgetReconciler:
         if self._round and widget.status.round != self._round:
             await self._client.status.patch(Widget, widget.key, {"status": {"round": self._round}})
         self._count(number(widget.metadata.name))
-        return Result()
+        return DONE
 
     def _count(self, index: int) -> None:
         if self._seen[index]:

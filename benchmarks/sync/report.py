@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from benchmarks.sync.measurement import CONTROLLER_RUNTIME, KOPF, OURS, Measurement
+from benchmarks.targets import Target
 
 Runs = Mapping[str, Sequence[Measurement]]
 Ratio = tuple[str, str, str]
@@ -23,6 +24,25 @@ _OF_OURS = (
     ("gc_ms", "gc_ms"),
 )
 _THROUGHPUT = (("throughput_vs_controller_runtime", CONTROLLER_RUNTIME), ("throughput_vs_kopf", KOPF))
+
+_RATIOS = (
+    Target("P1", "throughput_vs_controller_runtime", "throughput, of controller-runtime's", "at least", 1.3),
+    Target("P1", "cpu_vs_controller_runtime", "processor time, of controller-runtime's", "at most", 1.0),
+    Target(
+        "P2", "memory_vs_controller_runtime", "memory per object after churn, of controller-runtime's", "at most", 0.5
+    ),
+    Target("P2", "peak_memory_vs_controller_runtime", "memory at the peak, of controller-runtime's", "at most", 0.6),
+    Target("P3", "throughput_vs_kopf", "throughput, of kopf's", "at least", 4.0),
+    Target("P3", "memory_vs_kopf", "memory per object after churn, of kopf's", "at most", 0.35),
+    Target("P7", "loop_stall_ms", "longest stall of the loop, ms", "at most", 20.0),
+    Target("P7", "gc_ms", "full garbage collection, ms", "at most", 15.0),
+)
+_PATCHED = (Target("P1", "throughput_vs_controller_runtime", "throughput with a status patch each", "at least", 1.0),)
+
+
+def targets(*, status_patch: bool) -> tuple[Target, ...]:
+    """What is promised of a run with, or without, a status patch each."""
+    return _PATCHED if status_patch else _RATIOS
 
 
 def summary(runs: Runs) -> dict[str, float]:
