@@ -49,7 +49,7 @@ class WidgetStatus(KubeModel):
 
 
 class Widget(Resource, group="benchmarks.kaito.sh", version="v1"):
-    """The kind; `benchmarks/go/controllerruntime/main.go` has it too, field for field."""
+    """The kind; `benchmarks/go/controllerruntime/widget.go` has it too, field for field."""
 
     crd: ClassVar[CRDOptions] = CRDOptions(status=True)
 
