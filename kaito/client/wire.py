@@ -60,6 +60,17 @@ class WatchLine(msgspec.Struct, gc=False):
     object: msgspec.Raw
 
 
+Fields = dict[str, msgspec.Raw]
+"""An object of which only the outermost level was decoded: its fields by name, still bytes."""
+
+
+class FieldsLine(msgspec.Struct, gc=False):
+    """One event of a watch, its object split into fields in the same pass."""
+
+    type: str
+    object: Fields
+
+
 class BookmarkMetadata(msgspec.Struct, rename="camel", gc=False):
     """The metadata of a bookmark: the position, and whether the initial events end there."""
 
@@ -67,15 +78,10 @@ class BookmarkMetadata(msgspec.Struct, rename="camel", gc=False):
     annotations: dict[str, str] | None = None
 
 
-class Bookmark(msgspec.Struct, gc=False):
-    """The object of a BOOKMARK event."""
-
-    metadata: BookmarkMetadata
-
-
-decode_bookmark = msgspec.json.Decoder(Bookmark).decode
 decode_header = msgspec.json.Decoder(ObjectHeader).decode
 decode_page = msgspec.json.Decoder(ListPage).decode
+decode_bookmark_metadata = msgspec.json.Decoder(BookmarkMetadata).decode
+decode_fields_line = msgspec.json.Decoder(FieldsLine).decode
 decode_watch_line = msgspec.json.Decoder(WatchLine).decode
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from kaito.client.errors import KubeError
-from kaito.client.wire import MetadataHeader, OwnerHeader
+from kaito.client.wire import Fields, MetadataHeader, OwnerHeader
 
 Labels = tuple[tuple[str, str], ...]
 ByteTransform = Callable[[bytes], bytes]
@@ -90,11 +90,11 @@ class EntryReader:
         self._interned: dict[object, object] = {}
         self.transform_errors = 0
 
-    def read(self, raw: bytes | msgspec.Raw, stored: Mapping[str, Entry]) -> tuple[str, Entry]:
+    def read(self, raw: bytes | msgspec.Raw | Fields, stored: Mapping[str, Entry]) -> tuple[str, Entry]:
         """Returns the key and the entry of an object.
 
         Args:
-            raw: its JSON.
+            raw: its JSON, or its fields if it is split already.
             stored: entries by key; one of the same uid and version is returned as it is.
 
         Raises:
@@ -111,7 +111,7 @@ class EntryReader:
             own = self._transformed(own, key, self._transform)
         return key, self._entry(metadata, rv, own)
 
-    def last_state(self, raw: bytes | msgspec.Raw) -> tuple[str, Entry]:
+    def last_state(self, raw: bytes | msgspec.Raw | Fields) -> tuple[str, Entry]:
         """Returns the key and the entry of an object that was deleted; it is not transformed. Raises as `read`."""
         fields, metadata = self._open(raw)
         key = store_key(metadata.name, metadata.namespace)
@@ -121,12 +121,13 @@ class EntryReader:
         """Drops the labels and owners that were shared so far: a relist builds them anew."""
         self._interned = {}
 
-    def _open(self, raw: bytes | msgspec.Raw) -> tuple[dict[str, msgspec.Raw], MetadataHeader]:
+    def _open(self, raw: bytes | msgspec.Raw | Fields) -> tuple[Fields, MetadataHeader]:
         try:
-            fields = _split(raw)
+            fields = raw if isinstance(raw, dict) else _split(raw)
             metadata = _decode_metadata(fields["metadata"])
         except (KeyError, ValueError) as error:
-            raise UnreadableObject(f"no Kubernetes object ({error!r}): {bytes(raw)[:_SHOWN_BYTES]!r}") from error
+            shown = (_encode(raw) if isinstance(raw, dict) else bytes(raw))[:_SHOWN_BYTES]
+            raise UnreadableObject(f"no Kubernetes object ({error!r}): {shown!r}") from error
         kind = fields.get("kind")
         if kind is not None and self._kinds and bytes(kind) not in self._kinds:
             wanted = " or ".join(sorted(each.decode() for each in self._kinds))
@@ -166,10 +167,10 @@ class EntryReader:
         return self._interned.setdefault(value, value)  # type: ignore[return-value]
 
 
-def _without_managed_fields(raw: bytes | msgspec.Raw, fields: dict[str, msgspec.Raw]) -> bytes:
+def _without_managed_fields(raw: bytes | msgspec.Raw | Fields, fields: Fields) -> bytes:
     parts = _split(fields["metadata"])
     if parts.pop("managedFields", None) is None:
-        return bytes(raw)
+        return _encode(fields) if isinstance(raw, dict) else bytes(raw)
     fields["metadata"] = msgspec.Raw(_encode(parts))
     return _encode(fields)
 

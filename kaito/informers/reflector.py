@@ -178,7 +178,7 @@ class Reflector:
         await self._observer.on_replaced(replacement.commit(_parse_version(version)))
         return Listed(version)
 
-    def add_listed(self, replacement: Replacement, raw: bytes | msgspec.Raw) -> None:
+    def add_listed(self, replacement: Replacement, raw: bytes | msgspec.Raw | wire.Fields) -> None:
         """Takes an object into a list; one that cannot be read is left out, or the list would never be whole."""
         try:
             replacement.add(raw)
@@ -268,7 +268,7 @@ class _WatchSession:
             # A server that always has more must not keep the loop.
             await asyncio.sleep(0)
 
-    async def _take(self, event: wire.WatchLine) -> None:
+    async def _take(self, event: wire.FieldsLine) -> None:
         if event.type in _CHANGES:
             self.events += 1
             self._reflector.events[event.type] += 1
@@ -280,17 +280,19 @@ class _WatchSession:
             self._reflector.events[event.type] += 1
             await self._bookmark(event)
         elif event.type == "ERROR":
-            raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix="watch: ")
+            raise error_from_status(
+                msgspec.json.decode(msgspec.json.encode(event.object), type=Status), prefix="watch: "
+            )
         else:
             raise UnreadableObject(f"a watch event of unknown type {event.type!r}")
 
-    def _take_initial(self, replacement: Replacement, event: wire.WatchLine) -> None:
+    def _take_initial(self, replacement: Replacement, event: wire.FieldsLine) -> None:
         if event.type == "DELETED":
             replacement.discard(event.object)
         else:
             self._reflector.add_listed(replacement, event.object)
 
-    def _take_change(self, event: wire.WatchLine) -> None:
+    def _take_change(self, event: wire.FieldsLine) -> None:
         try:
             changes = self._store.remove(event.object) if event.type == "DELETED" else self._store.put(event.object)
         except UnreadableObject as error:
@@ -300,8 +302,8 @@ class _WatchSession:
         self.resource_version = str(self._store.resource_version)
         self._observer.on_changes(changes)
 
-    async def _bookmark(self, event: wire.WatchLine) -> None:
-        metadata = wire.decode_bookmark(event.object).metadata
+    async def _bookmark(self, event: wire.FieldsLine) -> None:
+        metadata = wire.decode_bookmark_metadata(event.object.get("metadata", msgspec.Raw(b"{}")))
         version = metadata.resource_version
         position = _parse_version(version)
         if self._replacement is None:
@@ -315,9 +317,9 @@ class _WatchSession:
         self.resource_version = version
 
 
-def _event_of(line: bytes) -> wire.WatchLine:
+def _event_of(line: bytes) -> wire.FieldsLine:
     try:
-        return wire.decode_watch_line(line)
+        return wire.decode_fields_line(line)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UnreadableObject(f"a line of the watch is no event ({error}): {line[:100]!r}") from error
 

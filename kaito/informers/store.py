@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from kaito.client.wire import Fields
 from kaito.informers.entry import Entry, EntryReader, UnreadableObject
 from kaito.informers.index import NAMESPACE_INDEX, Index, intersection, namespace_index
 
@@ -141,7 +142,7 @@ class Store:
         for key, entry in self._entries.items():
             index.put(key, None, entry)
 
-    def put(self, raw: bytes | msgspec.Raw) -> tuple[Change, ...]:
+    def put(self, raw: bytes | msgspec.Raw | Fields) -> tuple[Change, ...]:
         """Takes an ADDED or MODIFIED object in.
 
         Returns:
@@ -163,7 +164,7 @@ class Store:
         self.resource_version = entry.rv
         return tuple(_changes(key, old, entry))
 
-    def remove(self, raw: bytes | msgspec.Raw) -> tuple[Change, ...]:
+    def remove(self, raw: bytes | msgspec.Raw | Fields) -> tuple[Change, ...]:
         """Takes a DELETED object out. Its last state, as the watch sent it, is the change's ``old``.
 
         Raises:
@@ -221,7 +222,7 @@ class Replacement:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, raw: bytes | msgspec.Raw) -> None:
+    def add(self, raw: bytes | msgspec.Raw | Fields) -> None:
         """Adds an object; an entry that is stored already in this very version is used again.
 
         Raises:
@@ -237,7 +238,7 @@ class Replacement:
             raise
         self._file(key, entry)
 
-    def discard(self, raw: bytes | msgspec.Raw) -> None:
+    def discard(self, raw: bytes | msgspec.Raw | Fields) -> None:
         """Takes an object out that was deleted while the list was being sent. Raises as `add`."""
         key, _ = self._store._reader.last_state(raw)
         old = self._entries.pop(key, None)

@@ -59,8 +59,10 @@ class AsyncQueue(Generic[K]):
     async def get(self) -> Item[K] | None:
         """Waits for a key; None once the queue is closed. Cancellation leaves the queue as it was."""
         while not self._closed:
-            self._count_added(self._queue.wake(_now()))
-            item = self._queue.pop(_now())
+            now = _now()
+            if self._queue.has_delayed:
+                self._count_added(self._queue.wake(now))
+            item = self._queue.pop(now)
             if item is not None:
                 if self._metrics is not None:
                     self._metrics.handed_out(item.waited_s, len(self._queue))
@@ -114,6 +116,8 @@ class AsyncQueue(Generic[K]):
             self._metrics.added(news, len(self._queue))
 
     def _wake(self) -> None:
+        if not self._getters:
+            return
         # One waiter per ready key: waking all of them for each key would be quadratic.
         for _ in range(min(len(self._queue), len(self._getters))):
             _finish(self._getters.popleft())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
@@ -25,7 +25,7 @@ from kaito.informers.informer import InformerEvent, Registration
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
-from kaito.runtime.logs import log_context
+from kaito.runtime.logs import enter_log_context, leave_log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
@@ -225,26 +225,26 @@ class _Running(Generic[R]):
 
     async def _reconcile(self, item: Item[ObjectKey]) -> None:
         """One reconcile and what follows from its outcome; each metric beside its branch."""
-        controller = self._controller
-        reconcile_id = UUID(int=self._rng.getrandbits(128), version=4)
-        with log_context(controller=controller.name, key=str(item.key), reconcile_id=reconcile_id):
-            try:
-                result = await self._call(item.key)
-            except TerminalError as error:
-                self._metrics.terminal.inc()
-                self._count_error()
-                log.error("reconcile failed for good", extra={"error": str(error)})
-            except asyncio.CancelledError as error:
-                if _is_cancelled():
-                    raise
-                # Something that the reconciler waited for was cancelled, not the worker, which must live on.
-                self._count_error()
-                self._retry(item, error)
-            except Exception as error:
-                self._count_error()
-                self._retry(item, error)
-            else:
-                self._finish(item, result)
+        context = enter_log_context(_LogFields(self._controller.name, item.key, self._rng.getrandbits(128)))
+        try:
+            result = await self._call(item.key)
+        except TerminalError as error:
+            self._metrics.terminal.inc()
+            self._count_error()
+            log.error("reconcile failed for good", extra={"error": str(error)})
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # Something that the reconciler waited for was cancelled, not the worker, which must live on.
+            self._count_error()
+            self._retry(item, error)
+        except Exception as error:
+            self._count_error()
+            self._retry(item, error)
+        else:
+            self._finish(item, result)
+        finally:
+            leave_log_context(context)
 
     async def _call(self, key: ObjectKey) -> Result:
         controller = self._controller
@@ -293,6 +293,30 @@ class _Running(Generic[R]):
             return
         self._metrics.panics.inc()
         log.error("reconcile failed unexpectedly", extra=fields, exc_info=error)
+
+
+class _LogFields(Mapping[str, object]):
+    """What the records of one reconcile say of it; texts are made when there is a record."""
+
+    __slots__ = ("_bits", "_controller", "_key")
+
+    def __init__(self, controller: str, key: ObjectKey, bits: int) -> None:
+        self._controller = controller
+        self._key = key
+        self._bits = bits
+
+    def _fields(self) -> dict[str, object]:
+        reconcile_id = UUID(int=self._bits, version=4)
+        return {"controller": self._controller, "key": str(self._key), "reconcile_id": reconcile_id}
+
+    def __getitem__(self, name: str) -> object:
+        return self._fields()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
 
 
 def _is_cancelled() -> bool:

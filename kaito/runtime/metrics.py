@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+
+from kaito.runtime.cells import CountFamily, DistributionFamily, Families, Family, LevelFamily
 
 RECONCILE_BUCKETS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -19,14 +21,19 @@ class RuntimeMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, ("controller", *labels), registry=registry)
+        families: list[Family] = []
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, (*labels, "controller"), registry=registry)
+        def counter(name: str, text: str, *labels: str) -> CountFamily:
+            families.append(made := CountFamily(name, text, ("controller", *labels)))
+            return made
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, (*labels, "controller"), buckets=buckets, registry=registry)
+        def gauge(name: str, text: str, *labels: str) -> LevelFamily:
+            families.append(made := LevelFamily(name, text, ("controller", *labels)))
+            return made
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> DistributionFamily:
+            families.append(made := DistributionFamily(name, text, ("controller", *labels), buckets))
+            return made
 
         self.reconcile = counter("controller_runtime_reconcile_total", "Reconciliations per controller.", "result")
         self.errors = counter("controller_runtime_reconcile_errors_total", "Reconciliation errors per controller.")
@@ -60,18 +67,18 @@ class RuntimeMetrics:
             "controller_applies_unchanged_total",
             "Applies that came back with the resourceVersion that the object had; each is a needless write.",
         )
+        Families(registry, families)
 
 
 class QueueMetrics:
     """The metrics of one work queue."""
 
     def __init__(self, metrics: RuntimeMetrics, controller: str) -> None:
-        labels = {"name": controller, "controller": controller}
-        self._depth = metrics.depth.labels(priority="", **labels)
-        self._adds = metrics.adds.labels(**labels)
-        self._retries = metrics.retries.labels(**labels)
-        self._queued = metrics.queued.labels(**labels)
-        self._worked = metrics.worked.labels(**labels)
+        self._depth = metrics.depth.labels(controller, controller, "")
+        self._adds = metrics.adds.labels(controller, controller)
+        self._retries = metrics.retries.labels(controller, controller)
+        self._queued = metrics.queued.labels(controller, controller)
+        self._worked = metrics.worked.labels(controller, controller)
 
     def added(self, keys: int, depth: int) -> None:
         """Keys were added that were not in the queue."""

@@ -74,6 +74,11 @@ class WorkQueue(Generic[K]):
         return len(self._ready)
 
     @property
+    def has_delayed(self) -> bool:
+        """Whether any key waits for its time."""
+        return bool(self._delayed)
+
+    @property
     def processing(self) -> int:
         """How many keys workers have now."""
         return len(self._processing)
@@ -130,7 +135,8 @@ class WorkQueue(Generic[K]):
 
     def pop(self, now: float) -> Item[K] | None:
         """Hands out the best ready key, or None. Higher priority first, then the one that is ready the longest."""
-        self.wake(now)
+        if self._timers:
+            self.wake(now)
         while self._order:
             _, sequence, key = heapq.heappop(self._order)
             entry = self._ready.get(key)
