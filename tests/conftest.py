@@ -13,6 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Two workers and two control planes share the processors: how long an example takes says nothing about it.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 _GRACE_S = 1.0
 _INTEGRATION = Path(__file__).parent / "integration"

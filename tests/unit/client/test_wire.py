@@ -27,7 +27,7 @@ async def drained(chunks: Sequence[bytes]) -> list[bytes]:
     return [line async for batch in wire.lines(source()) for line in batch]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.binary(max_size=6).filter(lambda line: b"\n" not in line), max_size=8),
     st.binary(max_size=4).filter(lambda tail: b"\n" not in tail),

@@ -41,7 +41,7 @@ def written(items: list[Any], *, sorted_keys: bool = False, spaced: bool = False
     return json.dumps(body, separators=separators, sort_keys=sorted_keys, ensure_ascii=False).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(OBJECTS, max_size=6), st.lists(st.integers(0, 10_000), max_size=12), st.booleans(), st.booleans())
 def test_any_list_cut_anywhere_gives_its_objects_in_order(
     items: list[Any], places: list[int], sorted_keys: bool, spaced: bool

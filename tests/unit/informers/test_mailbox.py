@@ -196,7 +196,7 @@ def test_what_was_being_delivered_at_a_stop_is_delivered_by_the_next_run() -> No
 OPERATIONS = st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.booleans()), max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OPERATIONS)
 def test_whatever_happens_a_handler_that_replays_what_it_is_told_ends_with_what_is(
     operations: list[tuple[str, bool, bool, bool]],

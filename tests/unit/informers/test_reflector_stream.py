@@ -118,7 +118,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=30))
 def test_any_cutting_of_a_stream_gives_the_same_events(places: list[int]) -> None:
     assert consume(cut(STREAM, places)) == (

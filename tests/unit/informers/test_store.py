@@ -108,7 +108,7 @@ def perform(store: Store, naive: Naive, step: tuple[Any, ...]) -> list[Change]:
     raise AssertionError(step)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=25))
 def test_any_history_leaves_contents_indexes_size_and_replay_equal_to_a_plain_dict(
     steps: list[tuple[Any, ...]],
@@ -127,7 +127,7 @@ def test_any_history_leaves_contents_indexes_size_and_replay_equal_to_a_plain_di
             assert store.select([("colour", colour)], "other") == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(OBJECTS, max_size=5), st.lists(OBJECTS, max_size=5))
 def test_a_relist_tells_deletions_before_everything_else(
     before: list[tuple[str, str, str]], after: list[tuple[str, str, str]]

@@ -20,7 +20,7 @@ def lines(registry: CollectorRegistry) -> list[str]:
     return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(["count", "level", "distribution"]), LABELS, VALUES), max_size=30))
 def test_what_is_scraped_is_what_prometheus_clients_own_metrics_would_say(
     operations: list[tuple[str, str, float]],
