@@ -5,7 +5,7 @@ Only what controllers of workloads and nodes need is declared; every other field
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kaito.kube.frozen import FrozenDict, FrozenMap
 from kaito.kube.meta_v1 import Time
@@ -322,8 +322,10 @@ class ConfigMap(Resource, version="v1"):
 class Secret(Resource, version="v1"):
     """Confidential values by key: base64 in ``data``; ``string_data`` is written only, never read back.
 
-    Neither shows in ``repr``, so that no log line or assertion carries them.
+    Neither shows in ``repr`` nor in a ValidationError, so that no log line or assertion carries them.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     data: Annotated[FrozenMap[str, str], Field(repr=False)] = FrozenDict()
     string_data: Annotated[FrozenMap[str, str], Field(repr=False)] = FrozenDict()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from kaito.api import karpenter_v1, karpenter_v1alpha5, workspace
@@ -87,3 +88,9 @@ def test_the_repr_of_a_secret_does_not_have_the_secret() -> None:
     secret = Secret(data={"password": "aHVudGVyMg=="}, string_data={"token": "hunter2"})
     assert "hunter2" not in repr(secret)
     assert "aHVudGVyMg" not in str(secret)
+
+
+def test_a_secret_that_cannot_be_read_does_not_show_itself_in_the_error() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Secret.model_validate({"data": {"password": ["s3cret"]}})
+    assert "s3cret" not in str(raised.value)
