@@ -1,40 +1,51 @@
 """One request at a time: configuration, credentials, transport, middleware, typed verbs, errors."""
 
-from kaito.client.client import Client, SubresourceClient
+from kaito.client.client import Client
 from kaito.client.config import Config, ConfigError, from_kubeconfig, in_cluster, load_config
+from kaito.client.discovery import Discovery
+from kaito.client.discovery_documents import ServedKind
 from kaito.client.errors import (
     AlreadyExists,
     ApiError,
+    ApplyConflict,
     BadRequest,
     CacheNotSynced,
     Conflict,
+    FieldConflict,
     Forbidden,
     Gone,
     Invalid,
     KubeError,
     LeadershipLost,
+    NoSuchKind,
     NotFound,
     ServerTimeout,
     TooManyRequests,
     TransportError,
     Unauthorized,
 )
-from kaito.client.middleware import Handler, Middleware
+from kaito.client.middleware import Handler, Middleware, WriteLimitMiddleware, dry_run, usual_middleware
+from kaito.client.observed import ObservedTransport
 from kaito.client.reader import Reader
 from kaito.client.results import Applied, ObjectList, Unreadable, WatchEvent
+from kaito.client.subresources import ScaleClient, SubresourceClient
 from kaito.client.transport import AiohttpTransport, Request, Response, ResponseStream, Transport
+from kaito.client.writer import WriteOptions, Writer
 
 __all__ = [
     "AiohttpTransport",
     "AlreadyExists",
     "ApiError",
     "Applied",
+    "ApplyConflict",
     "BadRequest",
     "CacheNotSynced",
     "Client",
     "Config",
     "ConfigError",
     "Conflict",
+    "Discovery",
+    "FieldConflict",
     "Forbidden",
     "Gone",
     "Handler",
@@ -42,12 +53,16 @@ __all__ = [
     "KubeError",
     "LeadershipLost",
     "Middleware",
+    "NoSuchKind",
     "NotFound",
     "ObjectList",
+    "ObservedTransport",
     "Reader",
     "Request",
     "Response",
     "ResponseStream",
+    "ScaleClient",
+    "ServedKind",
     "ServerTimeout",
     "SubresourceClient",
     "TooManyRequests",
@@ -56,7 +71,12 @@ __all__ = [
     "Unauthorized",
     "Unreadable",
     "WatchEvent",
+    "WriteLimitMiddleware",
+    "WriteOptions",
+    "Writer",
+    "dry_run",
     "from_kubeconfig",
     "in_cluster",
     "load_config",
+    "usual_middleware",
 ]

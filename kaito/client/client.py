@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
 
-from kaito.client import requests, wire
-from kaito.client.errors import BadRequest, Status, error_from_response, error_from_status
-from kaito.client.middleware import Handler, MetricsMiddleware, Middleware, RetryMiddleware, WarningMiddleware, chain
+from kaito.client import lists, requests, subresources, wire
+from kaito.client.discovery import Discovery
+from kaito.client.errors import Status, error_from_response, error_from_status
+from kaito.client.middleware import WRITES_IN_FLIGHT, Handler, Middleware, chain, usual_middleware
+from kaito.client.observed import ObservedTransport
 from kaito.client.reader import Reader
-from kaito.client.results import Applied, ObjectList, Unreadable, WatchEvent
+from kaito.client.results import ObjectList, WatchEvent
+from kaito.client.subresources import ScaleClient, SubresourceClient
 from kaito.client.transport import AiohttpTransport, Request, Response, Transport
+from kaito.client.writer import WriteOptions, Writer, refuse_parts
+from kaito.kube.authentication_v1 import TokenRequestStatus
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 
@@ -24,20 +28,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Resource)
 
-PatchType = Literal["merge", "json", "strategic"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
-JsonObject = Mapping[str, Any]
 
-PAGE_SIZE = 500
-
-_PATCH_CONTENT_TYPES: Mapping[PatchType, str] = {
-    "merge": "application/merge-patch+json",
-    "json": "application/json-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
-}
+PAGE_SIZE = lists.PAGE_SIZE
 
 
-class Client:
+class Client(Writer):
     """Talks to one API server.
 
     ``await client.get(Deployment, ObjectKey("web", "demo"))`` and so on for each verb; ``client.status`` has the verbs
@@ -50,6 +46,12 @@ class Client:
         field_owner: field manager of all writes, unless a call names another.
         middleware: run around every call, the first outermost.
         reader: where declared kinds are read; None: everything is live.
+
+    Attributes:
+        status: the status subresource.
+        scale: how many replicas workloads have.
+        discovery: what the API server serves.
+        live: the same client, reading everything from the API server.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Client:
         middleware: Sequence[Middleware] = (),
         reader: Reader | None = None,
     ) -> None:
+        super().__init__(field_owner)
         self.transport = transport
-        self.field_owner = field_owner
         self._send: Handler = chain(middleware, transport.send)
         self._reader = reader
         self.status = SubresourceClient(self, "status")
+        self.scale = ScaleClient(self)
+        self.discovery = Discovery(self.request)
         self.live: Client = self
-        """The same client, reading everything from the API server."""
         if reader is not None:
             self.live = Client(transport, field_owner=field_owner, middleware=middleware)
 
@@ -79,8 +82,9 @@ class Client:
         registry: CollectorRegistry | None = None,
         middleware: Sequence[Middleware] = (),
         rng: random.Random | None = None,
+        writes_in_flight: int = WRITES_IN_FLIGHT,
     ) -> Client:
-        """Makes a client of a configuration, with the usual middleware.
+        """Makes a client of a configuration, with the usual middleware (see `usual_middleware`).
 
         Args:
             config: which API server, and as whom.
@@ -88,11 +92,12 @@ class Client:
             registry: where ``rest_client_*`` metrics go; None: nowhere.
             middleware: more of it, run around the usual ones.
             rng: source of jitter.
+            writes_in_flight: how many writes may be under way at a time; the others wait.
         """
-        usual: list[Middleware] = [*middleware, WarningMiddleware(), RetryMiddleware(rng)]
-        if registry is not None:
-            usual.append(MetricsMiddleware(registry, config.host))
-        return cls(AiohttpTransport(config, user_agent=name), field_owner=name, middleware=usual)
+        transport = AiohttpTransport(config, user_agent=name)
+        observed = ObservedTransport(transport, registry=registry, host=config.host)
+        usual = usual_middleware(outer=middleware, rng=rng, registry=registry, writes_in_flight=writes_in_flight)
+        return cls(observed, field_owner=name, middleware=usual)
 
     async def __aenter__(self) -> Client:
         return self
@@ -103,6 +108,10 @@ class Client:
     async def aclose(self) -> None:
         """Closes all connections."""
         await self.transport.aclose()
+
+    def subresource(self, name: str) -> SubresourceClient:
+        """The verbs of any subresource, such as ``binding``."""
+        return SubresourceClient(self, name)
 
     async def get(self, kind: type[R], key: ObjectKey) -> R:
         """Reads one object.
@@ -115,11 +124,17 @@ class Client:
         """
         if self._reader is not None and self._reader.serves(kind, key.namespace):
             return await self._reader.get(kind, key)
-        response = await self.request(requests.on_object("GET", "get", kind.resource_type, key))
+        response = await self.request(self._on(kind.resource_type, key, "GET", "get", accept=kind.accept))
         return kind.model_validate_json(response.body)
 
     async def list(
-        self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
+        self,
+        kind: type[R],
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        limit: int | None = None,
     ) -> ObjectList[R]:
         """Reads all objects that match, page by page when live; `ObjectList.unreadable` has those that do not decode.
 
@@ -128,92 +143,55 @@ class Client:
             namespace: None for all namespaces.
             labels: label selector, such as ``app=web,tier in (a,b)``.
             fields: field selector, such as ``spec.nodeName=n1``.
+            limit: at most so many, the first by namespace and name.
 
         Raises:
             ApiError, TransportError, CacheNotSynced: as for `get`.
         """
         if self._reader is not None and self._reader.serves(kind, namespace):
-            return await self._reader.list(kind, namespace=namespace, labels=labels, fields=fields)
-        objects: list[R] = []
-        unreadable: list[Unreadable] = []
-        token = version = ""
-        while True:
-            query = (
-                requests.selectors(labels, fields)
-                + (("limit", str(PAGE_SIZE)),)
-                + ((("continue", token),) if token else ())
-            )
-            response = await self.request(requests.on_collection("GET", "list", kind.resource_type, namespace, query))
-            page = wire.decode_page(response.body)
-            for raw in page.items or ():
-                try:
-                    objects.append(kind.model_validate_json(bytes(raw)))
-                except ValidationError:
-                    metadata = wire.decode_header(raw).metadata
-                    unreadable.append(Unreadable(ObjectKey(metadata.name, metadata.namespace), metadata.uid))
-            version, token = version or page.metadata.resource_version, page.metadata.continue_
-            if not token:
-                return ObjectList(objects, version, unreadable)
+            found = await self._reader.list(kind, namespace=namespace, labels=labels, fields=fields)
+            return found if limit is None else ObjectList(found[:limit], found.resource_version, found.unreadable)
+        return await lists.whole(self.request, lists.Listing(kind, namespace, labels, fields), limit)
 
-    async def create(self, obj: R, *, dry_run: bool = False) -> R:
+    def pages(
+        self,
+        kind: type[R],
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        page_size: int = PAGE_SIZE,
+    ) -> AsyncIterator[ObjectList[R]]:
+        """Yields all objects that match, live, a page at a time: for more of them than should be in memory at once.
+
+        All pages are of one moment. Leaving the loop early costs nothing.
+
+        Args:
+            kind: the class.
+            namespace: None for all namespaces.
+            labels: label selector.
+            fields: field selector.
+            page_size: objects in a page, at most.
+
+        Raises:
+            Gone: the loop took longer than the server keeps that moment; begin again.
+            ValueError: the page size is none.
+        """
+        return lists.pages(self.request, lists.Listing(kind, namespace, labels, fields), page_size)
+
+    async def create(self, obj: R, **options: Unpack[WriteOptions]) -> R:
         """Creates an object.
 
         Raises:
             AlreadyExists: the name is taken.
             Invalid: it breaks a rule of its schema; `causes` name the fields.
+            TypeError: only its metadata is known.
         """
-        request = requests.on_collection(
-            "POST", "create", obj.resource_type, obj.metadata.namespace, self._write(dry_run)
-        )
+        refuse_parts(obj, "create")
+        query = self._query(**options)
+        request = requests.on_collection("POST", "create", obj.resource_type, obj.metadata.namespace, query)
         response = await self.request(requests.with_body(request, obj.to_dict(), key=obj.key))
         return type(obj).model_validate_json(response.body)
-
-    async def update(self, obj: R, *, dry_run: bool = False) -> R:
-        """Replaces an object; with a resourceVersion in it, only the one that was read.
-
-        Raises:
-            Conflict: it changed since it was read.
-            NotFound: it is gone.
-        """
-        return await self._update(obj, "", dry_run)
-
-    async def patch(
-        self,
-        kind: type[R],
-        key: ObjectKey,
-        patch: JsonObject | Sequence[JsonObject],
-        *,
-        type: PatchType = "merge",
-        dry_run: bool = False,
-    ) -> R:
-        """Changes parts of an object.
-
-        Args:
-            kind: the class.
-            key: which object.
-            patch: a document (merge, strategic) or a list of operations (json). ``metadata.resourceVersion`` in a
-                merge patch makes it conditional on nobody having written meanwhile.
-            type: how to read the patch; custom resources know no strategic patches.
-            dry_run: let the server check, and store nothing.
-        """
-        return await self._patch(kind, key, "", patch, type, dry_run)
-
-    async def apply(
-        self, obj: R, *, force: bool = False, field_owner: str | None = None, dry_run: bool = False
-    ) -> Applied[R]:
-        """Server-side apply: makes the object have the fields given here, and no more those given before and not now.
-
-        Args:
-            obj: the wanted fields; nothing else should be set.
-            force: take fields over from other managers instead of failing.
-            field_owner: field manager; default the client's.
-            dry_run: let the server check, and store nothing.
-
-        Raises:
-            Conflict: another manager owns a field (`causes` name fields and managers), or ``metadata.uid`` was given
-                and the object is another one or gone.
-        """
-        return await self._apply(obj, "", force, field_owner, dry_run)
 
     async def delete(
         self,
@@ -241,28 +219,91 @@ class Client:
             NotFound: it is gone.
             Conflict: a precondition failed.
         """
-        preconditions = {"uid": uid, "resourceVersion": resource_version}
-        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if chosen := {name: value for name, value in preconditions.items() if value is not None}:
-            body["preconditions"] = chosen
-        if grace_period_s is not None:
-            body["gracePeriodSeconds"] = grace_period_s
-        if dry_run:
-            # The server takes options from the body, where there is one, and then ignores those of the query.
-            body["dryRun"] = ["All"]
-        query = (("dryRun", "All"),) if dry_run else ()
-        await self.request(
-            requests.with_body(requests.on_object("DELETE", "delete", kind.resource_type, key, query=query), body)
+        body = requests.delete_options(
+            uid=uid,
+            resource_version=resource_version,
+            propagation=propagation,
+            grace_period_s=grace_period_s,
+            dry_run=dry_run,
         )
+        query = (("dryRun", "All"),) if dry_run else ()
+        await self.request(requests.with_body(self._on(kind.resource_type, key, "DELETE", "delete", query), body))
 
     async def delete_collection(
-        self, kind: type[Resource], *, namespace: str | None = None, labels: str = "", fields: str = ""
+        self,
+        kind: type[Resource],
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        propagation: Propagation = "Background",
+        grace_period_s: int | None = None,
+        dry_run: bool = False,
     ) -> None:
-        """Deletes all objects that match, in one namespace; not atomically."""
+        """Deletes all objects that match, in one namespace; not atomically.
+
+        There are no preconditions: the API would hold every object against the same uid.
+
+        Args:
+            kind: the class.
+            namespace: where; needed for namespaced kinds.
+            labels: label selector.
+            fields: field selector.
+            propagation: what happens to the objects they own.
+            grace_period_s: seconds until they are killed, for pods.
+            dry_run: let the server check, and delete nothing.
+
+        Raises:
+            ValueError: the kind is namespaced, and no namespace was named.
+        """
         if kind.resource_type.namespaced and namespace is None:
             raise ValueError(f"delete_collection of {kind.resource_type.plural}: name a namespace")
-        query = requests.selectors(labels, fields)
-        await self.request(requests.on_collection("DELETE", "deletecollection", kind.resource_type, namespace, query))
+        body = requests.delete_options(
+            uid=None, resource_version=None, propagation=propagation, grace_period_s=grace_period_s, dry_run=dry_run
+        )
+        query = requests.selectors(labels, fields) + ((("dryRun", "All"),) if dry_run else ())
+        request = requests.on_collection("DELETE", "deletecollection", kind.resource_type, namespace, query)
+        await self.request(requests.with_body(request, body))
+
+    async def evict(
+        self, key: ObjectKey, *, uid: str | None = None, grace_period_s: int | None = None, dry_run: bool = False
+    ) -> None:
+        """Deletes a Pod, unless a disruption budget protects it now.
+
+        Args:
+            key: which Pod.
+            uid: only if it is this one.
+            grace_period_s: seconds until it is killed; default the Pod's own.
+            dry_run: ask only.
+
+        Raises:
+            TooManyRequests: a budget forbids it now; the text names it. Try again later.
+            NotFound: it is gone.
+            Conflict: it is another one.
+        """
+        await subresources.evict(self, key, uid=uid, grace_period_s=grace_period_s, dry_run=dry_run)
+
+    async def create_token(
+        self,
+        service_account: ObjectKey,
+        *,
+        audiences: Sequence[str] = (),
+        expiration_s: int | None = None,
+        bound_to: Resource | None = None,
+    ) -> TokenRequestStatus:
+        """Asks for a token of a ServiceAccount. It shows in no repr; ``token`` and ``expiration_timestamp`` have it.
+
+        Args:
+            service_account: which.
+            audiences: who is to accept it; none: the API server.
+            expiration_s: how long it is to live, at least 600; default the server's hour.
+            bound_to: a Pod, Node or Secret whose end is also the token's.
+
+        Raises:
+            NotFound: no such ServiceAccount, or `bound_to` is gone.
+            Invalid: it may not live so long or so short.
+        """
+        return await subresources.create_token(self, service_account, audiences, expiration_s, bound_to)
 
     async def watch(
         self,
@@ -290,7 +331,9 @@ class Client:
             ("timeoutSeconds", str(timeout_s)),
             *((("resourceVersion", resource_version),) if resource_version else ()),
         )
-        request = requests.on_collection("GET", "watch", kind.resource_type, namespace, query, timeout_s=timeout_s + 5)
+        request = requests.on_collection(
+            "GET", "watch", kind.resource_type, namespace, query, timeout_s + 5, kind.accept
+        )
         stream = await self.transport.stream(request)
         try:
             if stream.status != 200:
@@ -313,69 +356,6 @@ class Client:
         if response.status >= 300:
             raise error_from_response(request, response)
         return response
-
-    async def _update(self, obj: R, subresource: str, dry_run: bool) -> R:
-        request = requests.on_object("PUT", "update", obj.resource_type, obj.key, subresource, self._write(dry_run))
-        response = await self.request(requests.with_body(request, obj.to_dict()))
-        return type(obj).model_validate_json(response.body)
-
-    async def _patch(
-        self,
-        kind: type[R],
-        key: ObjectKey,
-        subresource: str,
-        patch: JsonObject | Sequence[JsonObject],
-        patch_type: PatchType,
-        dry_run: bool,
-    ) -> R:
-        request = requests.on_object("PATCH", "patch", kind.resource_type, key, subresource, self._write(dry_run))
-        response = await self.request(requests.with_body(request, patch, content_type=_PATCH_CONTENT_TYPES[patch_type]))
-        return kind.model_validate_json(response.body)
-
-    async def _apply(self, obj: R, subresource: str, force: bool, field_owner: str | None, dry_run: bool) -> Applied[R]:
-        if not obj.metadata.name:
-            raise BadRequest(
-                f"apply {obj.resource_type.plural}: metadata.name is needed, generateName cannot be applied"
-            )
-        query = (*self._write(dry_run, field_owner), ("force", "true" if force else "false"))
-        request = requests.on_object("PATCH", "apply", obj.resource_type, obj.key, subresource, query)
-        body = obj.to_dict()
-        response = await self.request(requests.with_body(request, body, content_type="application/apply-patch+yaml"))
-        return Applied(type(obj).model_validate_json(response.body), response.status == 201)
-
-    def _write(self, dry_run: bool, field_owner: str | None = None) -> tuple[tuple[str, str], ...]:
-        query = (("fieldManager", field_owner or self.field_owner), ("fieldValidation", "Strict"))
-        return (*query, ("dryRun", "All")) if dry_run else query
-
-
-class SubresourceClient:
-    """The verbs of a subresource, such as ``client.status``: they write that part of an object and nothing else."""
-
-    def __init__(self, client: Client, subresource: str) -> None:
-        self._client = client
-        self._subresource = subresource
-
-    async def update(self, obj: R, *, dry_run: bool = False) -> R:
-        """Replaces the subresource. See `Client.update`."""
-        return await self._client._update(obj, self._subresource, dry_run)
-
-    async def patch(
-        self,
-        kind: type[R],
-        key: ObjectKey,
-        patch: JsonObject | Sequence[JsonObject],
-        *,
-        type: PatchType = "merge",
-        dry_run: bool = False,
-    ) -> R:
-        """Changes parts of the subresource. See `Client.patch`."""
-        return await self._client._patch(kind, key, self._subresource, patch, type, dry_run)
-
-    async def apply(
-        self, obj: R, *, force: bool = False, field_owner: str | None = None, dry_run: bool = False
-    ) -> Applied[R]:
-        """Applies the subresource. See `Client.apply`."""
-        return await self._client._apply(obj, self._subresource, force, field_owner, dry_run)
 
 
 def _watch_event(kind: type[R], line: bytes, request: Request) -> WatchEvent[R]:

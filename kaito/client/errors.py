@@ -8,7 +8,8 @@ KubeError
 │   ├── NotFound          404  no such object, or no such kind
 │   ├── MethodNotAllowed  405
 │   ├── AlreadyExists     409  an object of that name is there
-│   ├── Conflict          409  the object changed, or another field manager owns the field
+│   ├── Conflict          409  the object changed meanwhile
+│   │   └── ApplyConflict      another field manager owns fields of what is applied; `conflicts` name both
 │   ├── Gone              410  the resourceVersion or continue token is too old
 │   ├── Invalid           422  the object breaks a rule of its schema; `causes` name the fields
 │   ├── TooManyRequests   429  throttled, or an eviction would break a disruption budget
@@ -16,12 +17,17 @@ KubeError
 │   ├── ServiceUnavailable 503
 │   └── ServerTimeout     504  the server gave up; a write may or may not have happened
 ├── TransportError        no answer: refused, reset, timed out; `sent` says whether a write may have happened
+├── NoSuchKind            the API server serves no kind of that name
 ├── CacheNotSynced        a cached read would be older than what this process knows to exist
 └── LeadershipLost        a write was stopped since this process is no longer the leader
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -36,6 +42,13 @@ class Cause(NamedTuple):
     field: str
     reason: str
     message: str
+
+
+class FieldConflict(NamedTuple):
+    """A field that somebody else manages: who, and the field's path, such as ``.spec.replicas``."""
+
+    manager: str
+    field: str
 
 
 class KubeError(Exception):
@@ -98,6 +111,16 @@ class Conflict(ApiError):
     """409: the object changed meanwhile, or another field manager owns a field."""
 
 
+class ApplyConflict(Conflict):
+    """409: another field manager owns fields of what is applied."""
+
+    @property
+    def conflicts(self) -> tuple[FieldConflict, ...]:
+        """Who manages which of the fields."""
+        owned = (cause for cause in self.causes if cause.reason == _OWNED)
+        return tuple(FieldConflict(_manager(cause.message), cause.field) for cause in owned)
+
+
 class Gone(ApiError):
     """410: the resourceVersion or continue token is too old."""
 
@@ -136,6 +159,26 @@ class TransportError(KubeError):
         self.timed_out = timed_out
 
 
+class NoSuchKind(KubeError):
+    """The API server serves no kind of that name.
+
+    Attributes:
+        api_version: what was asked for; empty: any.
+        kind: what was asked for.
+        nearest: kinds that are served and may have been meant, as ``Kind (group/version)``.
+        broken: API versions that could not be discovered and may have it.
+    """
+
+    def __init__(
+        self, message: str, *, api_version: str, kind: str, nearest: tuple[str, ...], broken: tuple[str, ...]
+    ) -> None:
+        super().__init__(message)
+        self.api_version = api_version
+        self.kind = kind
+        self.nearest = nearest
+        self.broken = broken
+
+
 class CacheNotSynced(KubeError):
     """A cached read would be older than what this process knows to exist; try again later."""
 
@@ -143,6 +186,10 @@ class CacheNotSynced(KubeError):
 class LeadershipLost(KubeError):
     """A write was stopped since this process is no longer the leader."""
 
+
+_OWNED = "FieldManagerConflict"
+_BUDGET = "DisruptionBudget"
+_MANAGER = re.compile(r'conflict with (?:"((?:[^"\\]|\\.)*)"|(\S+))')
 
 _BY_REASON: dict[str, type[ApiError]] = {
     "AlreadyExists": AlreadyExists,
@@ -207,20 +254,73 @@ def error_from_response(request: Request, response: Response) -> ApiError:
     except msgspec.DecodeError:
         status = Status(message=response.body[:200].decode(errors="replace").strip() or "no body")
     status.code = status.code or response.status
-    return error_from_status(status, prefix=f"{request.describe()}: ", retry_after=response.headers.get("retry-after"))
+    return error_from_status(status, prefix=f"{request.describe()}: ", wait_s=retry_after_s(response.headers))
 
 
-def error_from_status(status: Status, *, prefix: str = "", retry_after: str | None = None) -> ApiError:
-    """Makes the error for a Status object, from a response or from within a watch."""
+def error_from_status(status: Status, *, prefix: str = "", wait_s: float | None = None) -> ApiError:
+    """Makes the error for a Status object, from a response or from within a watch.
+
+    Args:
+        status: what the server said.
+        prefix: what was asked of it.
+        wait_s: what its Retry-After header asks for; the Status has the first word.
+    """
     details = status.details or StatusDetails()
-    wait_s = details.retry_after_seconds
-    if wait_s is None and retry_after and retry_after.isdigit():
-        wait_s = float(retry_after)
-    error_class = _BY_REASON.get(status.reason) or _BY_STATUS.get(status.code, ApiError)
-    return error_class(
-        f"{prefix}{status.code} {status.reason or 'Unknown'}: {status.message}",
+    causes = tuple(Cause(cause.field, cause.reason, cause.message) for cause in details.causes)
+    return _class_of(status, causes)(
+        f"{prefix}{status.code} {status.reason or 'Unknown'}: {_sentence(status, causes)}",
         status=status.code,
         reason=status.reason,
-        causes=tuple(Cause(cause.field, cause.reason, cause.message) for cause in details.causes),
-        retry_after_s=wait_s,
+        causes=causes,
+        retry_after_s=wait_s if details.retry_after_seconds is None else details.retry_after_seconds,
     )
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a Retry-After header asks to wait, or None. Header names are lower case.
+
+    A date counts from the answer's own ``Date``, so that it does not matter whether our clock agrees with the server's.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    moment = _http_date(value)
+    if moment is None:
+        return None
+    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _class_of(status: Status, causes: tuple[Cause, ...]) -> type[ApiError]:
+    error_class = _BY_REASON.get(status.reason) or _BY_STATUS.get(status.code, ApiError)
+    if error_class is Conflict and any(cause.reason == _OWNED for cause in causes):
+        return ApplyConflict
+    return error_class
+
+
+def _sentence(status: Status, causes: tuple[Cause, ...]) -> str:
+    """The server's sentence, and where we know more, what to do."""
+    owned: dict[str, list[str]] = {}
+    for cause in causes:
+        if cause.reason == _OWNED:
+            owned.setdefault(_manager(cause.message), []).append(cause.field)
+    if owned:
+        who = "; ".join(f'conflict with "{manager}" over {", ".join(fields)}' for manager, fields in owned.items())
+        return f"{who}. Take the fields over with force=True, or give them up by not applying them"
+    budgets = [cause.message for cause in causes if cause.reason == _BUDGET]
+    return " ".join([status.message, *budgets])
+
+
+def _manager(message: str) -> str:
+    found = _MANAGER.match(message)
+    if found is None:
+        return message
+    return found[2] or re.sub(r"\\(.)", r"\1", found[1])

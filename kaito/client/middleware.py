@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+import msgspec
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from kaito.client.errors import TransportError
-from kaito.client.transport import Request, Response
+from kaito.client.errors import TransportError, retry_after_s
+from kaito.client.transport import CALL_CONNECTIONS, Request, Response
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 Middleware: TypeAlias = Callable[[Request, Handler], Awaitable[Response]]
@@ -24,7 +24,38 @@ MAX_RETRIES = 10
 MAX_WAIT_S = 10.0
 RESET_WAIT_S = 1.0
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
-LATENCY_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+# Half the connections that calls have: however many writes are under way, a read finds one.
+WRITES_IN_FLIGHT = CALL_CONNECTIONS // 2
+WAIT_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+
+
+def usual_middleware(
+    *,
+    outer: Sequence[Middleware] = (),
+    inner: Sequence[Middleware] = (),
+    rng: random.Random | None = None,
+    registry: CollectorRegistry | None = None,
+    writes_in_flight: int = WRITES_IN_FLIGHT,
+) -> list[Middleware]:
+    """Returns the chain that clients and managers have; the one place that says what stands around what.
+
+    From the outside in:
+
+    1. `outer`: sees each call once, whatever it takes.
+    2. Retries.
+    3. The limit of concurrent writes: inside retries, so that a write that waits for its next try holds no place.
+    4. `inner`: sees each try. Read-your-writes floors stand here: a write that is cancelled while it waits for its
+       place never happened, and must not leave its object in doubt.
+    5. The transport, which is counted and timed (`kaito.client.observed`), as streams are that pass no middleware.
+
+    Args:
+        outer: run around all else.
+        inner: run around each try.
+        rng: source of jitter.
+        registry: where metrics of the waiting go; None: nowhere.
+        writes_in_flight: how many writes may be under way at a time.
+    """
+    return [*outer, RetryMiddleware(rng), WriteLimitMiddleware(writes_in_flight, registry), *inner]
 
 
 def chain(middleware: Sequence[Middleware], handler: Handler) -> Handler:
@@ -47,7 +78,7 @@ class RetryMiddleware:
     429 and 5xx answers that carry Retry-After were refused before they took effect: any verb is sent again. A GET is
     also sent again when its connection broke, the first time at once (a kept connection that the server had closed);
     a write never is, since it may have happened. What timed out is not sent again: its caller has waited long enough.
-    A 401 is tried once more with fresh credentials.
+    Expired credentials are the transport's to renew.
 
     Waits add up to at most `MAX_WAIT_S`: what the server wants to see later is the caller's to schedule, who gets the
     answer with its ``retry_after_s``, and does not hold a worker meanwhile.
@@ -61,7 +92,6 @@ class RetryMiddleware:
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """Runs the request, at most `MAX_RETRIES` times more."""
-        refreshed = False
         waited_s = 0.0
         for attempt in range(MAX_RETRIES):
             try:
@@ -71,10 +101,7 @@ class RetryMiddleware:
                     raise
                 await self._wait(RESET_WAIT_S if attempt else 0.0)
                 continue
-            if response.status == 401 and not refreshed:
-                refreshed = True
-                continue
-            wait_s = _retry_after_s(response)
+            wait_s = retry_after_s(response.headers) if response.status in RETRY_STATUSES else None
             if wait_s is None or waited_s + wait_s > MAX_WAIT_S:
                 return response
             waited_s += wait_s
@@ -86,60 +113,66 @@ class RetryMiddleware:
         await asyncio.sleep(seconds * (1 + 0.25 * self._rng.random()))
 
 
-def _retry_after_s(response: Response) -> float | None:
-    value = response.headers.get("retry-after", "")
-    return float(value) if response.status in RETRY_STATUSES and value.isdigit() else None
+class WriteLimitMiddleware:
+    """Lets so many writes be under way at a time, and the others wait, first come, first served.
 
-
-class WarningMiddleware:
-    """Logs each distinct ``Warning:`` header of the API server once."""
-
-    def __init__(self, remember: int = 1000) -> None:
-        self._seen: set[str] = set()
-        self._remember = remember
-
-    async def __call__(self, request: Request, handler: Handler) -> Response:
-        """Runs the request and looks at the answer's headers."""
-        response = await handler(request)
-        warning = response.headers.get("warning")
-        if warning and warning not in self._seen and len(self._seen) < self._remember:
-            self._seen.add(warning)
-            log.warning("API server warns", extra={"request": request.describe(), "warning": warning})
-        return response
-
-
-class MetricsMiddleware:
-    """Counts and times requests under client-go's metric names.
+    A controller that starts on thousands of objects would otherwise send all of its writes at once, and what the API
+    server then refuses, or answers too late, has to be done again. Reads never wait here.
 
     Args:
-        registry: where the metrics are registered.
-        host: base URL of the API server; its host and port become the label.
+        limit: how many writes, at least one; dry runs count.
+        registry: where ``rest_client_rate_limiter_duration_seconds`` (client-go's name for the same wait) and
+            ``rest_client_writes_waiting`` go; None: nowhere.
+
+    Raises:
+        ValueError: the limit lets nothing through.
     """
 
-    def __init__(self, registry: CollectorRegistry, host: str) -> None:
-        self._host = urlsplit(host).netloc or host
-        self._requests = Counter(
-            "rest_client_requests",
-            "Number of HTTP requests, partitioned by status code, method, and host.",
-            ("code", "method", "host"),
-            registry=registry,
-        )
-        self._latency = Histogram(
-            "rest_client_request_duration_seconds",
-            "Request latency in seconds. Broken down by verb, and host.",
-            ("verb", "host"),
-            buckets=LATENCY_BUCKETS_S,
+    def __init__(self, limit: int = WRITES_IN_FLIGHT, registry: CollectorRegistry | None = None) -> None:
+        if limit < 1:
+            raise ValueError(f"WriteLimitMiddleware: limit {limit}: must be at least 1")
+        self._places = asyncio.Semaphore(limit)
+        self._metrics = _WaitMetrics(registry) if registry is not None else None
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """Runs the request when its turn comes. Cancelled while it waits, it was never sent, and holds nobody up."""
+        if not request.is_write:
+            return await handler(request)
+        await self._take_place(request)
+        try:
+            return await handler(request)
+        finally:
+            self._places.release()
+
+    async def _take_place(self, request: Request) -> None:
+        if self._metrics is None:
+            await self._places.acquire()
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with self._metrics.waiting.track_inprogress():
+            await self._places.acquire()
+        self._metrics.waited.labels(request.verb).observe(loop.time() - began)
+
+
+class _WaitMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.waiting = Gauge("rest_client_writes_waiting", "Writes that wait for their turn.", registry=registry)
+        self.waited = Histogram(
+            "rest_client_rate_limiter_duration_seconds",
+            "How long writes waited for their turn, in seconds. Broken down by verb.",
+            ("verb",),
+            buckets=WAIT_BUCKETS_S,
             registry=registry,
         )
 
-    async def __call__(self, request: Request, handler: Handler) -> Response:
-        """Runs the request and records its outcome."""
-        began = time.perf_counter()
-        code = "<error>"
-        try:
-            response = await handler(request)
-            code = str(response.status)
-            return response
-        finally:
-            self._requests.labels(code, request.method, self._host).inc()
-            self._latency.labels(request.verb, self._host).observe(time.perf_counter() - began)
+
+async def dry_run(request: Request, handler: Handler) -> Response:
+    """Middleware that makes every write a dry run: the API server checks and answers, and stores nothing."""
+    if request.is_write and ("dryRun", "All") not in request.query:
+        request = dataclasses.replace(request, query=(*request.query, ("dryRun", "All")))
+        if request.method == "DELETE" and request.body:
+            # The server takes options from the body, where there is one, and then ignores those of the query.
+            options = msgspec.json.decode(request.body) | {"dryRun": ["All"]}
+            request = dataclasses.replace(request, body=msgspec.json.encode(options))
+    return await handler(request)

@@ -20,7 +20,13 @@ def on_object(
     key: ObjectKey,
     subresource: str = "",
     query: tuple[tuple[str, str], ...] = (),
+    accept: str = "",
 ) -> Request:
+    """A request on one object.
+
+    Raises:
+        ValueError: the key names none.
+    """
     if not key.name:
         raise ValueError(f"{verb} {resource.plural}: an object needs a name")
     if resource.namespaced and not key.namespace:
@@ -31,6 +37,7 @@ def on_object(
         resource.path(key.namespace, key.name, subresource),
         verb,
         query=query,
+        headers=_accept(accept),
         resource=resource,
         key=key,
         subresource=subresource,
@@ -44,22 +51,57 @@ def on_collection(
     namespace: str | None,
     query: tuple[tuple[str, str], ...],
     timeout_s: float = 60.0,
+    accept: str = "",
 ) -> Request:
+    """A request on all objects of a kind, or of a namespace.
+
+    Raises:
+        ValueError: the namespace is none, or is missing.
+    """
     _check_segments(verb, resource, namespace or "")
     if verb == "create" and resource.namespaced and not namespace:
         raise ValueError(f"create {resource.plural}: {resource.kind} is namespaced; name a namespace")
-    return Request(method, resource.path(namespace), verb, query=query, resource=resource, timeout_s=timeout_s)
+    headers = _accept(accept)
+    path = resource.path(namespace)
+    return Request(method, path, verb, query=query, headers=headers, resource=resource, timeout_s=timeout_s)
 
 
 def with_body(
     request: Request, body: object, *, content_type: str = "application/json", key: ObjectKey | None = None
 ) -> Request:
+    """The request with a JSON body."""
     return dataclasses.replace(request, body=_encode(body), content_type=content_type, key=key or request.key)
 
 
 def selectors(labels: str, fields: str) -> tuple[tuple[str, str], ...]:
+    """The query parameters of selectors."""
     given = (("labelSelector", labels), ("fieldSelector", fields))
     return tuple((name, value) for name, value in given if value)
+
+
+def delete_options(
+    *,
+    uid: str | None,
+    resource_version: str | None,
+    propagation: str,
+    grace_period_s: int | None,
+    dry_run: bool,
+) -> dict[str, object]:
+    """The body of a delete."""
+    body: dict[str, object] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+    preconditions = {"uid": uid, "resourceVersion": resource_version}
+    if chosen := {name: value for name, value in preconditions.items() if value is not None}:
+        body["preconditions"] = chosen
+    if grace_period_s is not None:
+        body["gracePeriodSeconds"] = grace_period_s
+    if dry_run:
+        # The server takes options from the body, where there is one, and then ignores those of the query.
+        body["dryRun"] = ["All"]
+    return body
+
+
+def _accept(media_types: str) -> dict[str, str]:
+    return {"Accept": media_types} if media_types else {}
 
 
 def _check_segments(verb: str, resource: ResourceType, *segments: str) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
 CALL_CONNECTIONS = 64
+# An idle connection is closed by us before a server or load balancer does it, behind the back of a write.
+IDLE_CONNECTION_S = 30.0
 # What RFC 3986 allows in a path as it is. Names of RBAC objects may hold what it does not, "?" for one.
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~"
 
@@ -100,7 +102,7 @@ class ResponseStream(Protocol):
 
 
 class Transport(Protocol):
-    """Sends requests. Implementations add credentials; they neither retry nor judge status codes."""
+    """Sends requests. Implementations add credentials, and renew those that are refused; all else is the caller's."""
 
     async def send(self, request: Request) -> Response:
         """Sends a request and reads the whole answer.
@@ -127,12 +129,21 @@ class AiohttpTransport:
     """The transport over aiohttp: one connection pool for calls, another without a limit for watches.
 
     Watches hold a connection each over HTTP/1.1; in a shared pool of 100 they would starve every other call.
-    Sessions are made on first use, inside the running loop.
+    Sessions are made on first use, inside the running loop. A request that is answered by 401 is sent once more if the
+    credentials, read again, are others than before.
+
+    Args:
+        config: which API server, and as whom.
+        user_agent: what the server's audit log shows.
+        connect_timeout_s: seconds until a connection must stand, TLS included.
     """
 
-    def __init__(self, config: Config, *, user_agent: str = "kaito") -> None:
+    def __init__(
+        self, config: Config, *, user_agent: str = "kaito", connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
         self._config = config
         self._user_agent = user_agent
+        self._connect_timeout_s = connect_timeout_s
         self._calls: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -143,7 +154,7 @@ class AiohttpTransport:
         """See `Transport.send`."""
         if self._calls is None:
             self._calls = self._session(CALL_CONNECTIONS)
-        limits = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        limits = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=self._connect_timeout_s)
         response = await self._open(self._calls, request, limits)
         try:
             body = await response.read()
@@ -157,7 +168,7 @@ class AiohttpTransport:
         """See `Transport.stream`."""
         if self._watches is None:
             self._watches = self._session(0)
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=request.timeout_s)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s, sock_read=request.timeout_s)
         return _AiohttpStream(request, await self._open(self._watches, request, limits))
 
     async def aclose(self) -> None:
@@ -170,6 +181,7 @@ class AiohttpTransport:
     def _session(self, limit: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=limit,
+            keepalive_timeout=IDLE_CONNECTION_S,
             ssl=self._config.ssl if self._config.ssl is not None else True,
             socket_factory=_keepalive_socket,
             enable_cleanup_closed=False,
@@ -190,12 +202,37 @@ class AiohttpTransport:
     async def _open(
         self, session: aiohttp.ClientSession, request: Request, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        proof = await self._config.credentials.headers()
+        credentials = self._config.credentials
+        proof = await credentials.headers()
+        response = await self._ask(session, request, limits, proof)
+        if response.status != 401:
+            return response
+        credentials.invalidate(proof)
+        try:
+            renewed = await credentials.headers()
+        except BaseException:
+            response.close()
+            raise
+        if renewed == proof:
+            return response
+        response.release()
+        response = await self._ask(session, request, limits, renewed)
+        if response.status == 401:
+            credentials.invalidate(renewed)
+        return response
+
+    async def _ask(
+        self,
+        session: aiohttp.ClientSession,
+        request: Request,
+        limits: aiohttp.ClientTimeout,
+        proof: Mapping[str, str],
+    ) -> aiohttp.ClientResponse:
         headers = {**request.headers, **proof}
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         try:
-            response = await session.request(
+            return await session.request(
                 request.method,
                 URL(self._config.host + quote(request.path, safe=_PATH_CHARACTERS), encoded=True),
                 params=request.query,
@@ -210,9 +247,6 @@ class AiohttpTransport:
             raise _broken(request, error, sent=False) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _broken(request, error, sent=True) from error
-        if response.status == 401:
-            self._config.credentials.invalidate(proof)
-        return response
 
 
 class _AiohttpStream:

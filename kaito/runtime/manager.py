@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from kaito.client.client import Client
 from kaito.client.config import Config
-from kaito.client.middleware import MetricsMiddleware, Middleware, RetryMiddleware, WarningMiddleware
+from kaito.client.middleware import Middleware, usual_middleware
+from kaito.client.observed import ObservedTransport
 from kaito.client.transport import AiohttpTransport, Transport
 from kaito.informers.cache import Cache
 from kaito.informers.floors import WriteFloors
@@ -85,10 +86,9 @@ class Manager:
             if config is None:
                 raise ValueError("Manager: give a config or a transport")
             transport = AiohttpTransport(config, user_agent=name)
+        transport = ObservedTransport(transport, registry=self.registry, host=config.host if config else "")
         floors = WriteFloors()
-        usual: list[Middleware] = [*middleware, WarningMiddleware(), RetryMiddleware(self.rng), floors]
-        if config is not None:
-            usual.append(MetricsMiddleware(self.registry, config.host))
+        usual = usual_middleware(outer=middleware, inner=[floors], rng=self.rng, registry=self.registry)
         self.api_reader = Client(transport, field_owner=name, middleware=usual)
         self.cache = Cache(
             self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kaito.client import Client, Config, TransportError, Unauthorized
-from kaito.client.credentials import TokenFileCredentials
+from kaito.client import Client, Config, TransportError
 from kaito.client.middleware import (
     MAX_RETRIES,
+    WRITES_IN_FLIGHT,
     Handler,
-    MetricsMiddleware,
     RetryMiddleware,
-    WarningMiddleware,
+    WriteLimitMiddleware,
     chain,
+    dry_run,
+    usual_middleware,
 )
 from kaito.client.transport import Request, Response
 from kaito.kube.core_v1 import ConfigMap
@@ -112,97 +111,6 @@ def test_a_read_that_timed_out_or_found_no_server_is_not_sent_again(error: Trans
     assert script.calls == 1
 
 
-def test_a_401_is_tried_once_more_and_then_told() -> None:
-    script = Script(Response(401, {}, b""))
-    assert retried(script)[0].status == 200
-    script = Script(*[Response(401, {}, b"")] * 5)
-    assert retried(script)[0].status == 401
-    assert script.calls == 2
-
-
-async def test_a_rotated_token_is_picked_up_by_one_401(server: Any, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("old\n")
-    async with Client.from_config(Config(server.url, credentials=TokenFileCredentials(token))) as client:
-        wire = {"metadata": {"name": "a"}}
-        server.script = [(200, {}, wire), (401, {}, {}), (200, {}, wire)]
-        await client.get(ConfigMap, ObjectKey("a", "ns"))
-        token.write_text("new\n")
-        await client.get(ConfigMap, ObjectKey("a", "ns"))
-        assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer old"] * 2 + ["Bearer new"]
-        server.default = (401, {}, {})
-        with pytest.raises(Unauthorized):
-            await client.get(ConfigMap, ObjectKey("a", "ns"))
-
-
-async def test_a_client_reads_through_a_connection_that_the_server_had_closed_and_never_writes_through_it(
-    server: Any,
-) -> None:
-    async with Client.from_config(Config(server.url), name="widgets") as client:
-        server.default = (200, {}, {"metadata": {"name": "a", "namespace": "ns"}})
-        obj = await client.get(ConfigMap, ObjectKey("a", "ns"))
-        server.script = ["reset"]
-        await client.get(ConfigMap, ObjectKey("a", "ns"))
-        for write in (client.update(obj), client.delete(ConfigMap, obj.key), client.create(obj)):
-            server.script = ["reset"]
-            asked = len(server.asked)
-            with pytest.raises(TransportError):
-                await write
-            assert len(server.asked) == asked + 1
-        assert {asked.headers["user-agent"] for asked in server.asked} == {"widgets"}
-
-
-def test_the_chain_runs_the_first_middleware_outermost() -> None:
-    seen: list[str] = []
-
-    def named(name: str) -> Any:
-        async def middleware(request: Request, handler: Handler) -> Response:
-            seen.append(f"{name} in")
-            response = await handler(request)
-            seen.append(f"{name} out")
-            return response
-
-        return middleware
-
-    async def main() -> Response:
-        return await chain([named("a"), named("b")], Script())(Request("GET", "/x", "get"))
-
-    virtual_clock.run(main())
-    assert seen == ["a in", "b in", "b out", "a out"]
-
-
-def test_each_warning_of_the_server_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    warn = WarningMiddleware()
-    texts = ["one", "one", "two", "one"]
-
-    async def main() -> None:
-        for text in texts:
-            await warn(Request("GET", "/x", "get"), Script(Response(200, {"warning": text}, b"")))
-
-    with caplog.at_level(logging.WARNING):
-        virtual_clock.run(main())
-    assert [getattr(record, "warning", "") for record in caplog.records] == ["one", "two"]
-
-
-def test_requests_are_counted_and_timed_under_client_gos_names_failures_too() -> None:
-    registry = CollectorRegistry()
-    metrics = MetricsMiddleware(registry, "https://api.example:6443")
-
-    async def main() -> None:
-        for outcome in (OK, Response(409, {}, b""), RESET):
-            try:
-                await metrics(Request("PUT", "/x", "update"), Script(outcome))
-            except TransportError:
-                continue
-
-    virtual_clock.run(main())
-    for code in ("200", "409", "<error>"):
-        labels = {"code": code, "method": "PUT", "host": "api.example:6443"}
-        assert registry.get_sample_value("rest_client_requests_total", labels) == 1
-    labels = {"verb": "update", "host": "api.example:6443"}
-    assert registry.get_sample_value("rest_client_request_duration_seconds_count", labels) == 3
-
-
 def test_a_wait_that_would_hold_the_caller_for_long_is_left_to_it() -> None:
     script = Script(later(429, "600"))
     response, took_s = timed(RetryMiddleware(random.Random(1))(Request("POST", "/x", "create"), script))
@@ -214,3 +122,193 @@ def test_waits_add_up_to_a_bound() -> None:
     response, took_s = timed(RetryMiddleware(random.Random(1))(Request("POST", "/x", "create"), script))
     assert (response.status, script.calls) == (429, 3)
     assert took_s <= 2 * 4 * 1.25
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected_s"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        # The server's clock is years from ours: only the difference to its own Date counts.
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:03 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after_is_taken_as_seconds_and_as_a_date(headers: dict[str, str], expected_s: float) -> None:
+    response, seconds = retried(Script(Response(429, headers, b"")))
+    assert response.status == 200
+    assert expected_s <= seconds <= expected_s * 1.25
+
+
+class Gate:
+    """A handler that keeps each request until it is told to let it go, and says who is in."""
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self.order: list[str] = []
+        self._open = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        self.inside.append(request.path)
+        self.order.append(request.path)
+        await asyncio.sleep(1.0)
+        self.inside.remove(request.path)
+        return OK
+
+
+def write(path: object) -> Request:
+    return Request("POST", str(path), "create")
+
+
+def test_no_more_writes_are_under_way_than_the_limit_and_they_go_in_the_order_they_came() -> None:
+    gate, most = Gate(), 0
+    limit = WriteLimitMiddleware(2)
+
+    async def main() -> float:
+        nonlocal most
+        tasks = [asyncio.create_task(limit(write(number), gate)) for number in range(6)]
+        for moment in range(3):
+            await asyncio.sleep(0.5 if moment == 0 else 1.0)
+            most = max(most, len(gate.inside))
+        await asyncio.gather(*tasks)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_clock.run(main()) == 3.0
+    assert most == 2
+    assert gate.order == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_reads_pass_writes_that_wait() -> None:
+    gate = Gate()
+    limit = WriteLimitMiddleware(1)
+
+    async def main() -> None:
+        tasks = [
+            asyncio.create_task(limit(request, gate)) for request in (write(1), write(2), Request("GET", "r", "get"))
+        ]
+        await asyncio.sleep(0.5)
+        assert gate.inside == ["1", "r"]
+        await asyncio.gather(*tasks)
+
+    virtual_clock.run(main())
+
+
+def test_a_write_that_is_cancelled_while_it_waits_was_never_sent_and_holds_nobody_up() -> None:
+    gate = Gate()
+    limit = WriteLimitMiddleware(1)
+
+    async def main() -> float:
+        tasks = [asyncio.create_task(limit(write(number), gate)) for number in range(3)]
+        await asyncio.sleep(0.5)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_clock.run(main()) == 2.0
+    assert gate.order == ["0", "2"]
+
+
+def test_a_write_that_waits_for_its_next_try_holds_no_place() -> None:
+    chained = usual_middleware(rng=random.Random(1), writes_in_flight=1)
+
+    async def main() -> list[str]:
+        order: list[str] = []
+
+        async def handler(request: Request) -> Response:
+            order.append(request.path)
+            return later(429) if order == ["first"] else OK
+
+        handle = chain(chained, handler)
+        await asyncio.gather(handle(write("first")), handle(write("second")))
+        return order
+
+    assert virtual_clock.run(main()) == ["first", "second", "first"]
+
+
+def test_a_write_that_is_cancelled_before_its_turn_is_not_seen_by_the_inner_middleware() -> None:
+    seen: list[str] = []
+    gate = Gate()
+
+    async def inner(request: Request, handler: Handler) -> Response:
+        seen.append(request.path)
+        return await handler(request)
+
+    handle = chain(usual_middleware(inner=[inner], writes_in_flight=1), gate)
+
+    async def main() -> None:
+        first, second = (asyncio.create_task(handle(write(name))) for name in ("first", "second"))
+        await asyncio.sleep(0.5)
+        second.cancel()
+        await asyncio.wait([first, second])
+
+    virtual_clock.run(main())
+    assert seen == ["first"]
+
+
+def test_outer_middleware_sees_a_call_once_and_inner_middleware_sees_each_try() -> None:
+    seen: list[str] = []
+
+    def named(name: str) -> Any:
+        async def middleware(request: Request, handler: Handler) -> Response:
+            seen.append(name)
+            return await handler(request)
+
+        return middleware
+
+    usual = usual_middleware(outer=[named("outer")], inner=[named("inner")], rng=random.Random(1))
+    timed(chain(usual, Script(later(429)))(write("x")))
+    assert seen == ["outer", "inner", "inner"]
+
+
+def test_waiting_writes_are_counted_and_their_waits_timed() -> None:
+    registry, gate = CollectorRegistry(), Gate()
+    limit = WriteLimitMiddleware(1, registry)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(limit(write(number), gate)) for number in range(3)]
+        await asyncio.sleep(0.5)
+        assert registry.get_sample_value("rest_client_writes_waiting") == 2
+        await asyncio.gather(*tasks)
+
+    virtual_clock.run(main())
+    assert registry.get_sample_value("rest_client_writes_waiting") == 0
+    waited = "rest_client_rate_limiter_duration_seconds"
+    assert registry.get_sample_value(f"{waited}_count", {"verb": "create"}) == 3
+    assert registry.get_sample_value(f"{waited}_sum", {"verb": "create"}) == pytest.approx(3.0)
+
+
+def test_a_limit_that_lets_nothing_through_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit 0: must be at least 1"):
+        WriteLimitMiddleware(0)
+
+
+async def test_a_client_of_a_configuration_limits_its_writes(server: Any) -> None:
+    async with Client.from_config(Config(server.url)) as client:
+        server.default = "hang"
+        arrived = asyncio.Event()
+        server.on_request = lambda: arrived.set() if len(server.asked) == WRITES_IN_FLIGHT else None
+        key = ObjectKey("a", "ns")
+        writes = [asyncio.create_task(client.delete(ConfigMap, key)) for _ in range(WRITES_IN_FLIGHT + 8)]
+        await arrived.wait()
+        server.default = (200, {}, {"metadata": {"name": "a"}})
+        await client.get(ConfigMap, key)
+        assert [asked.method for asked in server.asked] == ["DELETE"] * WRITES_IN_FLIGHT + ["GET"]
+        for task in writes:
+            task.cancel()
+        await asyncio.wait(writes)
+
+
+async def test_a_dry_client_changes_nothing_whatever_the_verb(server: Any) -> None:
+    async with Client.from_config(Config(server.url), middleware=[dry_run]) as client:
+        server.default = (200, {}, {"metadata": {"name": "a", "namespace": "ns"}})
+        key = ObjectKey("a", "ns")
+        obj = await client.get(ConfigMap, key)
+        await client.update(obj, dry_run=True)
+        await client.create(obj)
+        await client.patch(ConfigMap, key, {})
+        await client.apply(obj)
+        await client.delete(ConfigMap, key)
+        await client.delete_collection(ConfigMap, namespace="ns")
+    read, *writes = server.asked
+    assert "dryRun" not in read.query
+    assert [asked.query["dryRun"] for asked in writes] == ["All"] * 6
+    assert [asked.json["dryRun"] for asked in writes if asked.method == "DELETE"] == [["All"]] * 2
