@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -144,6 +145,7 @@ class AiohttpTransport:
         self._config = config
         self._user_agent = user_agent
         self._connect_timeout_s = connect_timeout_s
+        self._proxy, self._proxy_proof = _proxy(config.proxy)
         self._calls: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -229,6 +231,8 @@ class AiohttpTransport:
         proof: Mapping[str, str],
     ) -> aiohttp.ClientResponse:
         headers = {**request.headers, **proof}
+        if self._config.host.startswith("http:"):
+            headers |= self._proxy_proof  # without TLS there is no tunnel to open first
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         try:
@@ -239,7 +243,8 @@ class AiohttpTransport:
                 data=request.body,
                 headers=headers,
                 timeout=limits,
-                proxy=self._config.proxy,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_proof,
                 server_hostname=self._config.server_hostname,
                 allow_redirects=False,
             )
@@ -273,6 +278,17 @@ def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError
     timed_out = isinstance(error, TimeoutError)
     cause = "timed out" if timed_out else str(error) or type(error).__name__
     return TransportError(f"{request.describe()}: {cause}", sent=sent, timed_out=timed_out)
+
+
+def _proxy(url: str | None) -> tuple[URL | None, dict[str, str]]:
+    """The proxy, and apart from it its user and password: aiohttp's errors would show them with the URL."""
+    if url is None:
+        return None, {}
+    full = URL(url)
+    if not full.user and not full.password:
+        return full, {}
+    proof = base64.b64encode(f"{full.user or ''}:{full.password or ''}".encode()).decode()
+    return full.with_user(None), {"Proxy-Authorization": f"Basic {proof}"}
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from kaito.client import (
     NotFound,
     TooManyRequests,
 )
+from kaito.client.writer import Patch, PatchType
 from kaito.kube import ConfigMap, Deployment, ObjectKey, Pod, Unstructured
 from kaito.kube.core_v1 import ServiceAccount
 from kaito.kube.meta_v1 import ObjectMeta, OwnerReference
@@ -28,27 +29,23 @@ from tests.integration.test_client import config_map, deployment
 Budget = Unstructured("policy/v1", "PodDisruptionBudget")
 
 
+OPERATIONS = [{"op": "replace", "path": "/data/x", "value": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("how", "patch"), [("merge", {"data": {"x": "3"}}), ("strategic", {"data": {"x": "3"}}), ("json", OPERATIONS)]
+)
 async def test_t71_a_patch_with_an_optimistic_lock_is_refused_once_the_object_changed(
-    client: Client, namespace: str
+    client: Client, namespace: str, how: PatchType, patch: Patch
 ) -> None:
     made = await client.create(config_map(namespace, x="1"))
     version = made.metadata.resource_version
-    await client.patch(ConfigMap, made.key, {"data": {"x": "2"}}, resource_version=version)
-    operations = [{"op": "replace", "path": "/data/x", "value": "3"}]
-    for patch, how in (({"data": {"x": "3"}}, "merge"), ({"data": {"x": "3"}}, "strategic"), (operations, "json")):
-        with pytest.raises(Conflict, match="the object has been modified"):
-            await client.patch(ConfigMap, made.key, patch, type=how, resource_version=version)  # type: ignore[arg-type]
-    current = await client.get(ConfigMap, made.key)
-    assert current.data == {"x": "2"}
-    for patch, how in (({"data": {"x": "4"}}, "merge"), ({"data": {"x": "5"}}, "strategic"), (operations, "json")):
-        current = await client.patch(
-            ConfigMap,
-            made.key,
-            patch,
-            type=how,
-            resource_version=current.metadata.resource_version,  # type: ignore[arg-type]
-        )
-    assert current.data == {"x": "3"}
+    current = await client.patch(ConfigMap, made.key, {"data": {"x": "2"}}, resource_version=version)
+    with pytest.raises(Conflict, match="the object has been modified"):
+        await client.patch(ConfigMap, made.key, patch, type=how, resource_version=version)
+    assert (await client.get(ConfigMap, made.key)).data == {"x": "2"}
+    version = current.metadata.resource_version
+    assert (await client.patch(ConfigMap, made.key, patch, type=how, resource_version=version)).data == {"x": "3"}
 
 
 async def test_t72_status_and_spec_are_written_apart(client: Client, namespace: str) -> None:
@@ -173,7 +170,7 @@ async def test_an_eviction_that_a_budget_forbids_names_the_budget(client: Client
 
     async def protected() -> bool:
         status = (await client.get(Budget, made_budget.key)).get("status", {})
-        return status.get("observedGeneration") == 1 and status.get("expectedPods") == 1
+        return bool(status.get("observedGeneration") == 1 and status.get("expectedPods") == 1)
 
     await eventually(protected)
     with pytest.raises(TooManyRequests, match="all-of-them"):

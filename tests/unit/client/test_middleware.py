@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -51,7 +51,7 @@ class Script:
         return outcome
 
 
-def timed(work: Coroutine[Any, Any, Response]) -> tuple[Response, float]:
+def timed(work: Awaitable[Response]) -> tuple[Response, float]:
     async def main() -> tuple[Response, float]:
         return await work, asyncio.get_running_loop().time()
 
@@ -81,7 +81,7 @@ def test_a_conflict_with_retry_after_is_an_answer() -> None:
     assert retried(Script(later(409)))[0].status == 409
 
 
-def test_throttling_is_endured_ten_times_and_then_told() -> None:
+def test_t70_throttling_is_endured_ten_times_and_then_told() -> None:
     script = Script(*[later(429, "1")] * 100)
     response, _ = retried(script)
     assert (response.status, script.calls) == (429, MAX_RETRIES + 1)
@@ -235,7 +235,7 @@ def test_a_write_that_is_cancelled_before_its_turn_is_not_seen_by_the_inner_midd
     handle = chain(usual_middleware(inner=[inner], writes_in_flight=1), gate)
 
     async def main() -> None:
-        first, second = (asyncio.create_task(handle(write(name))) for name in ("first", "second"))
+        first, second = (asyncio.ensure_future(handle(write(name))) for name in ("first", "second"))
         await asyncio.sleep(0.5)
         second.cancel()
         await asyncio.wait([first, second])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 
 from kaito.client import AiohttpTransport, Config, Request, Response, ResponseStream, TransportError
-from kaito.client.credentials import StaticCredentials, TokenFileCredentials
+from kaito.client.credentials import CredentialsError, StaticCredentials, TokenFileCredentials
+from kaito.client.transport import _keepalive_socket
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.object_key import ObjectKey
 
@@ -170,9 +173,10 @@ async def test_a_stream_that_breaks_raises_after_what_came(server: Any, transpor
 
 
 async def test_watches_do_not_take_the_connections_of_calls(server: Any, transport: AiohttpTransport) -> None:
-    server.script = [[HEAD, "hang"]] * 100
-    streams = [await transport.stream(get()) for _ in range(100)]
-    assert (await transport.send(get(timeout_s=5.0))).status == 200
+    server.script = [[HEAD, "hang"]] * 200
+    streams = [await transport.stream(get()) for _ in range(200)]
+    for call in (get(timeout_s=5.0), Request("PUT", "/x", "update", body=b"{}", timeout_s=5.0)):
+        assert (await transport.send(call)).status == 200
     for stream in streams:
         await stream.aclose()
 
@@ -199,17 +203,85 @@ async def test_closing_twice_or_unused_is_harmless(server: Any) -> None:
     gc.collect()
 
 
-async def test_a_401_makes_the_credentials_be_read_again(server: Any, tmp_path: Path) -> None:
+@pytest.fixture
+async def rotating(server: Any, tmp_path: Path) -> AsyncIterator[tuple[AiohttpTransport, Path]]:
     token = tmp_path / "token"
-    token.write_text("old")
-    transport = AiohttpTransport(Config(server.url, credentials=TokenFileCredentials(token)))
+    token.write_text("old\n")
+    made = AiohttpTransport(Config(server.url, credentials=TokenFileCredentials(token)))
+    yield made, token
+    await made.aclose()
+
+
+def tokens(server: Any) -> list[str]:
+    return [asked.headers["authorization"].removeprefix("Bearer ") for asked in server.asked]
+
+
+async def test_t75_a_rotated_token_is_read_again_after_one_401_and_the_request_sent_once_more(
+    server: Any, rotating: tuple[AiohttpTransport, Path]
+) -> None:
+    transport, token = rotating
     await transport.send(get())
-    token.write_text("new")
-    server.script = [(200, {}, {}), (401, {}, {})]
-    for _ in range(3):
+    token.write_text("new\n")
+    server.script = [(401, {}, {}), (200, {}, {"read": "anew"})]
+    response = await transport.send(Request("POST", "/x", "create", body=b"{}"))
+    assert (response.status, response.body) == (200, b'{"read": "anew"}')
+    assert tokens(server) == ["old", "old", "new"]
+    assert [asked.body for asked in server.asked] == [b"", b"{}", b"{}"]
+    await transport.send(get())
+    assert tokens(server)[-1] == "new"
+
+
+async def test_t75_a_watch_is_opened_again_with_the_token_that_came_meanwhile(
+    server: Any, rotating: tuple[AiohttpTransport, Path]
+) -> None:
+    transport, token = rotating
+    await transport.send(get())
+    token.write_text("new\n")
+    server.script = [(401, {}, {}), [HEAD, chunk(b"one\n"), "hang"]]
+    stream = await transport.stream(get(timeout_s=5.0))
+    assert stream.status == 200
+    assert await anext(aiter(stream.chunks())) == b"one\n"
+    assert tokens(server) == ["old", "old", "new"]
+    await stream.aclose()
+
+
+async def test_a_token_that_is_refused_twice_is_told_and_not_tried_for_ever(
+    server: Any, rotating: tuple[AiohttpTransport, Path]
+) -> None:
+    transport, token = rotating
+    await transport.send(get())
+    token.write_text("new\n")
+    server.default = (401, {}, {})
+    assert (await transport.send(get())).status == 401
+    assert tokens(server) == ["old", "old", "new"]
+
+
+async def test_credentials_that_are_still_the_same_are_not_tried_again(
+    server: Any, transport: AiohttpTransport, rotating: tuple[AiohttpTransport, Path]
+) -> None:
+    server.default = (401, {}, {})
+    assert (await transport.send(get())).status == 401
+    assert (await rotating[0].send(get())).status == 401
+    assert len(server.asked) == 2
+
+
+async def test_credentials_that_cannot_be_renewed_leave_no_connection_behind(server: Any, tmp_path: Path) -> None:
+    class Broken:
+        asked = 0
+
+        async def headers(self) -> dict[str, str]:
+            self.asked += 1
+            if self.asked > 1:
+                raise CredentialsError("the plugin is gone")
+            return {}
+
+        def invalidate(self, refused: object) -> None:
+            pass
+
+    transport = AiohttpTransport(Config(server.url, credentials=Broken()))
+    server.default = (401, {}, {})
+    with pytest.raises(CredentialsError, match="the plugin is gone"):
         await transport.send(get())
-    sent = [asked.headers["authorization"].removeprefix("Bearer ") for asked in server.asked]
-    assert sent == ["old", "old", "old", "new"]
     await transport.aclose()
 
 
@@ -220,6 +292,51 @@ async def test_opening_a_stream_gives_up_when_no_answer_begins(server: Any, tran
         await transport.stream(get(timeout_s=0.05))
     assert raised.value.timed_out
     assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.parametrize("how", ["send", "stream"])
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_in_the_time_to_connect(
+    server: Any, how: str
+) -> None:
+    # It speaks no TLS: the handshake is never answered.
+    config = Config(server.url.replace("http:", "https:"), ssl=ssl.create_default_context())
+    transport = AiohttpTransport(config, connect_timeout_s=0.05)
+    with pytest.raises(TransportError) as raised:
+        await getattr(transport, how)(get(timeout_s=20.0))
+    assert (raised.value.timed_out, raised.value.sent) == (True, False)
+    await transport.aclose()
+
+
+def test_sockets_find_out_by_themselves_that_the_other_side_is_gone() -> None:
+    made = _keepalive_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0)))
+    try:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+    finally:
+        made.close()
+
+
+async def test_a_proxy_that_refuses_us_does_not_get_its_password_into_the_error(server: Any) -> None:
+    server.default = (407, {}, {})
+    proxy = server.url.replace("http://", "http://user:s3cret@")
+    transport = AiohttpTransport(Config("https://127.0.0.1:9", proxy=proxy, ssl=ssl.create_default_context()))
+    with pytest.raises(TransportError, match="407") as raised:
+        await transport.send(get())
+    assert "s3cret" not in f"{raised.value} {raised.value.__cause__} {raised.value.__cause__!r}"
+    assert [asked.method for asked in server.asked] == ["CONNECT"]
+    assert server.asked[0].headers["proxy-authorization"] == "Basic dXNlcjpzM2NyZXQ="
+    await transport.aclose()
+
+
+async def test_a_proxy_without_tls_is_told_who_we_are(server: Any) -> None:
+    proxy = server.url.replace("http://", "http://user:s3cret@")
+    transport = AiohttpTransport(Config("http://api.invalid", proxy=proxy))
+    assert (await transport.send(get())).status == 200
+    assert server.asked[0].target == "http://api.invalid/x"
+    assert server.asked[0].headers["proxy-authorization"] == "Basic dXNlcjpzM2NyZXQ="
+    await transport.aclose()
 
 
 def test_no_secret_is_in_a_repr() -> None:

@@ -95,8 +95,9 @@ def test_lists_select_by_namespace_and_labels_sorted_by_key() -> None:
             it.api.call("POST", "/api/v1/namespaces/kube-system/configmaps", {"metadata": {"name": "a"}})
             await asyncio.sleep(0.1)
 
-            async def names(**query: str) -> list[str]:
-                return [str(obj.key) for obj in await it.client.list(ConfigMap, **query)]
+            async def names(namespace: str | None = None, labels: str = "", fields: str = "") -> list[str]:
+                found = await it.client.list(ConfigMap, namespace=namespace, labels=labels, fields=fields)
+                return [str(obj.key) for obj in found]
 
             assert await names() == ["default/a", "default/b", "default/c", "kube-system/a"]
             assert await names(namespace="default", labels="colour=red") == ["default/a", "default/c"]
