@@ -72,6 +72,7 @@ class Client(Writer):
         self.live: Client = self
         if reader is not None:
             self.live = Client(transport, field_owner=field_owner, middleware=middleware)
+            self.live.discovery = self.discovery
 
     @classmethod
     def from_config(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from kaito.client.errors import TransportError
@@ -25,6 +26,7 @@ CONNECT_TIMEOUT_S = 10.0
 CALL_CONNECTIONS = 64
 # An idle connection is closed by us before a server or load balancer does it, behind the back of a write.
 IDLE_CONNECTION_S = 30.0
+_NO_HEADERS = CIMultiDictProxy(CIMultiDict[str]())
 # What RFC 3986 allows in a path as it is. Names of RBAC objects may hold what it does not, "?" for one.
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~"
 
@@ -275,6 +277,11 @@ class _AiohttpStream:
 
 
 def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError:
+    if isinstance(error, aiohttp.ClientResponseError):
+        # It carries the request's headers, and shows them in its repr: what stays as the cause must not.
+        asked = error.request_info
+        error.request_info = aiohttp.RequestInfo(asked.url, asked.method, _NO_HEADERS, asked.real_url)
+        error.args = (error.message,)
     timed_out = isinstance(error, TimeoutError)
     cause = "timed out" if timed_out else str(error) or type(error).__name__
     return TransportError(f"{request.describe()}: {cause}", sent=sent, timed_out=timed_out)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
-from kaito.client import Client, Config, TransportError
+from kaito.client import Client, Config, KubeError, TransportError
+from kaito.client.credentials import TokenFileCredentials
 from kaito.client.middleware import (
     MAX_RETRIES,
     WRITES_IN_FLIGHT,
@@ -22,7 +26,9 @@ from kaito.client.middleware import (
     usual_middleware,
 )
 from kaito.client.transport import Request, Response
-from kaito.kube.core_v1 import ConfigMap
+from kaito.kube.core_v1 import ConfigMap, Secret
+from kaito.kube.frozen import FrozenDict
+from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.object_key import ObjectKey
 from kaito.testing import virtual_clock
 
@@ -312,3 +318,41 @@ async def test_a_dry_client_changes_nothing_whatever_the_verb(server: Any) -> No
     assert "dryRun" not in read.query
     assert [asked.query["dryRun"] for asked in writes] == ["All"] * 6
     assert [asked.json["dryRun"] for asked in writes if asked.method == "DELETE"] == [["All"]] * 2
+
+
+async def test_the_name_of_a_client_is_its_user_agent_and_its_field_owner(server: Any) -> None:
+    async with Client.from_config(Config(server.url), name="widgets") as client:
+        server.default = (200, {}, {"metadata": {"name": "a", "namespace": "ns"}})
+        await client.apply(await client.get(ConfigMap, ObjectKey("a", "ns")))
+        await client.status.patch(ConfigMap, ObjectKey("a", "ns"), {})
+    assert {asked.headers["user-agent"] for asked in server.asked} == {"widgets"}
+    assert [asked.query.get("fieldManager") for asked in server.asked] == [None, "widgets", "widgets"]
+
+
+async def test_no_secret_is_in_a_log_line_or_an_error_whatever_goes_wrong(
+    server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret-token")
+    credentials = TokenFileCredentials(token)
+    secret = Secret(metadata=ObjectMeta(name="a", namespace="ns"), string_data=FrozenDict(password="s3cret-value"))
+    broken: list[Any] = [
+        (401, {}, {}),
+        (429, {"Retry-After": "0"}, {}),
+        (500, {}, b"oops"),
+        "reset",
+        b"no HTTP at all\r\n\r\n",
+    ]
+    broken += [(200, {}, {"metadata": {"name": "a"}, "data": {"password": ["s3cret-value"]}})]
+    said: list[str] = []
+    with caplog.at_level(logging.DEBUG):
+        async with Client.from_config(Config(server.url, credentials=credentials)) as client:
+            for answer in broken:
+                for write in (client.create(secret), client.apply(secret), client.update(secret)):
+                    server.default = answer
+                    with pytest.raises((KubeError, ValidationError)) as raised:
+                        await write
+                    said += [str(raised.value), repr(raised.value), repr(raised.value.__cause__)]
+    said += [str(vars(record)) for record in caplog.records]
+    assert len(server.asked) > len(broken)
+    assert [text for text in said if "s3cret" in text] == []
