@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from kaito.client import lists, requests, subresources, wire
 from kaito.client.discovery import Discovery
-from kaito.client.errors import Status, error_from_response, error_from_status
+from kaito.client.errors import Status, error_from_response, error_from_status, not_from_an_api_server
 from kaito.client.middleware import WRITES_IN_FLIGHT, Handler, Middleware, chain, usual_middleware
 from kaito.client.observed import ObservedTransport
 from kaito.client.reader import Reader
@@ -360,7 +360,10 @@ class Client(Writer):
 
 
 def _watch_event(kind: type[R], line: bytes, request: Request) -> WatchEvent[R]:
-    event = wire.decode_watch_line(line)
+    try:
+        event = wire.decode_watch_line(line)
+    except msgspec.DecodeError as error:
+        raise not_from_an_api_server(request, "watch event", error) from error
     if event.type == "ERROR":
         raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix=f"{request.describe()}: ")
     return WatchEvent(event.type, kind.model_validate_json(bytes(event.object)))  # type: ignore[arg-type]

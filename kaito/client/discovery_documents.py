@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from kaito.client.errors import ApiError, KubeError
+from kaito.client.errors import KubeError, not_from_an_api_server
 from kaito.client.transport import Request, Response
 from kaito.kube.resource import ResourceType
 
@@ -153,9 +153,7 @@ async def _read(ask: Ask, path: str, form: type[D]) -> D:
     try:
         return msgspec.json.decode(response.body, type=form)
     except msgspec.DecodeError as error:
-        raise ApiError(
-            f"{request.describe()}: what came back is no discovery document: {error}", status=response.status
-        ) from error
+        raise not_from_an_api_server(request, "discovery document", error) from error
 
 
 def _aggregated(root: _Root) -> Snapshot:

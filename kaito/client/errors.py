@@ -276,6 +276,14 @@ def error_from_status(status: Status, *, prefix: str = "", wait_s: float | None 
     )
 
 
+def not_from_an_api_server(request: Request, what: str, error: Exception) -> ApiError:
+    """Makes the error for an answer that says success and is none of Kubernetes' documents: a proxy's login page."""
+    return ApiError(
+        f"{request.describe()}: what came back is no {what} ({error}); is it an API server that answers there, and not "
+        f"a proxy or a login page before it?"
+    )
+
+
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """The seconds that a Retry-After header asks to wait, or None. Header names are lower case.
 

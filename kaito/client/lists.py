@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
 from pydantic import ValidationError
 
 from kaito.client import requests, wire
-from kaito.client.errors import Gone
+from kaito.client.errors import Gone, not_from_an_api_server
 from kaito.client.results import ObjectList, Unreadable
 from kaito.client.transport import Request, Response
 from kaito.kube.object_key import ObjectKey
@@ -60,7 +61,7 @@ async def pages(
             if not token:
                 raise
             raise _expired(request, error) from error
-        page = wire.decode_page(response.body)
+        page = _page(request, response)
         # The list's position is that of its first page.
         version, token = version or page.metadata.resource_version, page.metadata.continue_
         yield _read(listing.kind, page, version)
@@ -85,10 +86,17 @@ async def whole(ask: Callable[[Request], Awaitable[Response]], listing: Listing[
     except Gone:
         if not version:
             raise
-        response = await ask(listing.request(limit or 0, ""))
-        full = wire.decode_page(response.body)
+        request = listing.request(limit or 0, "")
+        full = _page(request, await ask(request))
         return _read(listing.kind, full, full.metadata.resource_version)
     return ObjectList(objects[:limit], version, unreadable)
+
+
+def _page(request: Request, response: Response) -> wire.ListPage:
+    try:
+        return wire.decode_page(response.body)
+    except msgspec.DecodeError as error:
+        raise not_from_an_api_server(request, "list", error) from error
 
 
 def _read(kind: type[R], page: wire.ListPage, version: str) -> ObjectList[R]:

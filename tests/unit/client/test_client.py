@@ -435,6 +435,15 @@ async def test_list_items_say_their_kind_though_the_wire_does_not(server: Any, c
         assert found.to_dict() == {"apiVersion": "v1", "kind": "ConfigMap"} | item
 
 
+@pytest.mark.parametrize("body", [b"<html>log in</html>\n", b"[]\n", b'{"metadata": 7}\n'])
+async def test_a_login_page_in_the_place_of_a_list_is_said_to_be_none(server: Any, client: Client, body: bytes) -> None:
+    server.default = (200, {}, body)
+    with pytest.raises(ApiError, match=r"list configmaps: what came back is no list .* is it an API server"):
+        await client.list(ConfigMap)
+    with pytest.raises(ApiError, match=r"watch configmaps: what came back is no watch event"):
+        await anext(client.watch(ConfigMap))
+
+
 def test_a_list_is_a_sequence_of_its_objects() -> None:
     found = ObjectList([config_map(), config_map(uid="2")], "7")
     assert (len(found), found[1].metadata.uid, found[0] in found) == (2, "2", True)

@@ -381,8 +381,9 @@ def test_lists_are_narrowed_by_every_index_that_there_is() -> None:
             it.cache.add_index(ConfigMap, "data.app", lambda found: [found.data["app"]])
             await asyncio.sleep(0.1)
 
-            async def found(**query: str) -> list[str]:
-                return [obj.metadata.name for obj in await it.client.list(ConfigMap, **query)]
+            async def found(namespace: str | None = None, labels: str = "", fields: str = "") -> list[str]:
+                objects = await it.client.list(ConfigMap, namespace=namespace, labels=labels, fields=fields)
+                return [obj.metadata.name for obj in objects]
 
             assert await found(labels="app=a1") == ["m1", "m3"]
             assert await found(labels="app=a1,tier=t0") == ["m1"]
