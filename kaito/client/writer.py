@@ -6,8 +6,8 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
-from kaito.client import requests
-from kaito.client.errors import BadRequest
+from kaito.client import requests, wire
+from kaito.client.errors import BadRequest, Conflict, Invalid
 from kaito.client.results import Applied
 from kaito.client.transport import Request, Response
 from kaito.kube.metadata_only import MetadataOnlyObject
@@ -147,8 +147,25 @@ class Writer(abc.ABC):
         body = patch if resource_version is None else _locked(patch, patch_type, resource_version)
         request = self._on(place, key, "PATCH", "patch", self._query(**options), result.accept)
         content_type = _PATCH_CONTENT_TYPES[patch_type]
-        response = await self.request(requests.with_body(request, body, content_type=content_type))
+        try:
+            response = await self.request(requests.with_body(request, body, content_type=content_type))
+        except Invalid as error:
+            # The server applies operations before it compares versions, and does not say which one did not fit.
+            if patch_type == "json" and resource_version is not None:
+                await self._refuse_stale(place, key, resource_version, error)
+            raise
         return result.model_validate_json(response.body)
+
+    async def _refuse_stale(self, place: ResourceType, key: ObjectKey, resource_version: str, error: Invalid) -> None:
+        request = requests.on_object("GET", "get", place, key)
+        current = wire.decode_header((await self.request(request)).body).metadata.resource_version
+        if current != resource_version:
+            raise Conflict(
+                f"patch {place.plural} {key}: the patch does not fit the object, which changed: it is at "
+                f"resourceVersion {current}, and no longer at {resource_version}; read it again",
+                status=409,
+                reason="Conflict",
+            ) from error
 
     def _on(
         self,

@@ -48,6 +48,15 @@ async def test_t71_a_patch_with_an_optimistic_lock_is_refused_once_the_object_ch
     assert (await client.patch(ConfigMap, made.key, patch, type=how, resource_version=version)).data == {"x": "3"}
 
 
+async def test_t71_operations_that_no_longer_fit_are_a_conflict_too(client: Client, namespace: str) -> None:
+    made = await client.create(config_map(namespace, x="1"))
+    version = made.metadata.resource_version
+    await client.patch(ConfigMap, made.key, {"data": {"x": None}})
+    operations = [{"op": "remove", "path": "/data/x"}]
+    with pytest.raises(Conflict, match="which changed"):
+        await client.patch(ConfigMap, made.key, operations, type="json", resource_version=version)
+
+
 async def test_t72_status_and_spec_are_written_apart(client: Client, namespace: str) -> None:
     made = await client.create(deployment(namespace))
     draft = made.edit()
