@@ -117,7 +117,8 @@ class WriteLimitMiddleware:
     """Lets so many writes be under way at a time, and the others wait, first come, first served.
 
     A controller that starts on thousands of objects would otherwise send all of its writes at once, and what the API
-    server then refuses, or answers too late, has to be done again. Reads never wait here.
+    server then refuses, or answers too late, has to be done again. Reads never wait here. What must not wait behind
+    other writes, the renewal of a lease for one, needs a client of its own.
 
     Args:
         limit: how many writes, at least one; dry runs count.
