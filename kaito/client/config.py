@@ -191,7 +191,10 @@ def _credentials(user: _Entry) -> Credentials:
 
 def _ssl_context(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
     authority = cluster.data("certificate-authority")
-    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    try:
+        context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    except (ssl.SSLError, UnicodeDecodeError) as error:
+        raise ValueError(f"the cluster's certificate-authority(-data) is no PEM certificate ({error})") from error
     if cluster.value.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -202,5 +205,11 @@ def _ssl_context(cluster: _Entry, user: _Entry) -> ssl.SSLContext:
             files = [Path(scratch) / "certificate", Path(scratch) / "key"]
             for path, content in zip(files, (certificate, key), strict=True):
                 path.write_bytes(content)
-            context.load_cert_chain(str(files[0]), str(files[1]))
+            try:
+                context.load_cert_chain(str(files[0]), str(files[1]))
+            except ssl.SSLError as error:
+                raise ValueError(
+                    f"the user's client-certificate(-data) and client-key(-data) are no PEM certificate and its key "
+                    f"({error})"
+                ) from error
     return context

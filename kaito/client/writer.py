@@ -69,7 +69,7 @@ class Writer(abc.ABC):
             Conflict: it changed since it was read.
             NotFound: it is gone.
             Invalid: it breaks a rule of its schema; `causes` name the fields.
-            TypeError: only its metadata is known.
+            TypeError: only parts of it are known.
         """
         refuse_parts(obj, "update")
         return await self._put(obj.resource_type, obj.key, obj, type(obj), options)
@@ -189,11 +189,16 @@ class Writer(abc.ABC):
 
 
 def refuse_parts(obj: Resource, verb: str) -> None:
-    """Refuses to write an object of which only the metadata is known.
+    """Refuses to write an object whole of which only parts are known.
 
     Raises:
         TypeError: it is one.
     """
+    if obj.is_partial:
+        raise TypeError(
+            f"{verb} {obj.resource_type.plural} {obj.key}: it was read from a cache that keeps only parts of objects, "
+            f"and would empty the rest; patch or apply it, or read it with client.live"
+        )
     if isinstance(obj, MetadataOnlyObject):
         raise TypeError(
             f"{verb} {obj.resource_type.plural} {obj.key}: {type(obj).__name__} has only the metadata, and would empty "

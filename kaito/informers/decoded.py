@@ -21,10 +21,12 @@ class DecodedObjects:
 
     Args:
         limit: how many are kept.
+        partial: whether entries hold only parts of their objects, which models are marked for.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, *, partial: bool = False) -> None:
         self._limit = limit
+        self._partial = partial
         self._models: OrderedDict[tuple[type[Resource], str, int], Resource] = OrderedDict()
 
     def decode(self, kind: type[R], entry: Entry) -> R:
@@ -39,6 +41,8 @@ class DecodedObjects:
             self._models.move_to_end(identity)
             return model  # type: ignore[return-value]
         decoded = kind.model_validate_json(entry.raw)
+        if self._partial:
+            decoded.as_partial()
         self._models[identity] = decoded
         if len(self._models) > self._limit:
             self._models.popitem(last=False)

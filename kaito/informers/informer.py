@@ -139,7 +139,8 @@ class Informer(Generic[R]):
         self._transport = transport
         self._rng = rng
         # What is kept of an object depends on the options, so only whole objects are shared with other informers.
-        self._decoded = decoded if decoded is not None and not options.partial else DecodedObjects()
+        shared = None if options.partial else decoded
+        self._decoded = shared or DecodedObjects(partial=options.partial)
         self._handlers: list[EventHandler[R]] = []
         self._mailboxes: dict[Mailbox, asyncio.Task[None] | None] = {}
         self._handler_errors = 0

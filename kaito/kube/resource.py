@@ -1,6 +1,6 @@
 """Resource: a kind with a place in the API (group, version, plural, scope); and ResourceType, that place as a value."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
@@ -69,6 +69,9 @@ class Resource(KubeModel):
     `guess_plural` of the kind), ``namespaced`` (default: True). A class without ``version`` is an abstract base.
     """
 
+    # Set on objects of which only parts were kept. A slot, so that it is no field and costs others nothing.
+    __slots__ = ("_is_partial",)
+
     resource_type: ClassVar[ResourceType]
     accept: ClassVar[str] = ""
     """Media types for the ``Accept`` header of requests for one object and of watches; empty: plain JSON."""
@@ -106,6 +109,21 @@ class Resource(KubeModel):
     def key(self) -> ObjectKey:
         """The object's key."""
         return ObjectKey(self.metadata.name, self.metadata.namespace)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it may lack what the object has, since it was read from a cache that keeps only parts."""
+        return hasattr(self, "_is_partial")
+
+    def as_partial(self) -> Self:
+        """Marks it as partial, for good: it and what is edited of it cannot be written back whole."""
+        object.__setattr__(self, "_is_partial", True)
+        return self
+
+    def edit(self) -> Self:
+        """See `KubeModel.edit`."""
+        draft = super().edit()
+        return draft.as_partial() if self.is_partial else draft
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the wire form; apiVersion and kind are always present."""

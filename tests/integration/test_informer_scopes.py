@@ -14,6 +14,7 @@ from kaito.informers import Cache, InformerOptions, ListMode, WriteFloors
 from kaito.kube.core_v1 import ConfigMap, Namespace, Pod
 from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import ObjectMeta
+from kaito.kube.metadata_only import MetadataOnly
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.testing import eventually
@@ -116,6 +117,31 @@ async def test_a_projection_stores_what_the_class_declares(
         assert found.metadata.labels == {"app": "web"}
         assert "data" not in found.to_dict()
         assert informer.store.bytes < 2_000
+        draft = found.edit()
+        draft.metadata.labels = FrozenDict({"app": "db"})
+        for partial in (found, draft):
+            with pytest.raises(TypeError, match="would empty the rest; patch or apply it"):
+                await reading.update(partial)
+        await reading.patch(NamesOnly, found.key, {"metadata": {"labels": {"app": "db"}}})
+        assert len((await client.get(ConfigMap, found.key)).data["x"]) == 10_000
+
+
+async def test_an_informer_of_metadata_alone_is_sent_nothing_else(
+    control_plane: ControlPlane, client: Client, namespace: str
+) -> None:
+    await client.create(config_map(namespace, "big", {"app": "web"}, x="y" * 10_000))
+    modes: list[ListMode] = ["stream", "whole", "pages"]
+    kind = MetadataOnly(ConfigMap)
+    for mode in modes:
+        async with cached(control_plane) as (cache, reading):
+            informer = cache.informer(kind, InformerOptions(frozenset({namespace}), list_mode=mode))
+            await informer.wait_synced()
+            assert informer.store.bytes < 2_000
+            found = await reading.get(kind, ObjectKey("big", namespace))
+            assert (found.kind, found.api_version, found.metadata.labels["app"]) == ("ConfigMap", "v1", "web")
+            await reading.patch(kind, found.key, {"metadata": {"labels": {"mode": mode}}})
+            assert (await reading.get(kind, found.key)).metadata.labels["mode"] == mode
+            assert informer.parts[0].reflector.unreadable == 0
 
 
 @pytest.mark.parametrize("mode", ["stream", "whole", "pages"])
