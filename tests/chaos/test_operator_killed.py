@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from enum import Enum
 from pathlib import Path
 
 import pytest
 
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client import Client
+from kaito.client.transport import Request
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.kube.apps_v1 import Deployment
 from kaito.kube.core_v1 import Service
 from kaito.testing import eventually
+from kaito.testing.fake_api import Drop, Fault
+from kaito.testing.fault_proxy import FaultProxy, Write
 from tests.operating.cluster import SETTLE_TIMEOUT_S, Cluster, install_crds, told, workspace
 from tests.operating.manager_process import ManagerProcess
-from tests.operating.write_proxy import Moment, Write, WriteProxy
 
 NAME = "killed"
 # More than either way takes: the last numbers kill nobody, and show that all before them were reached.
 WRITES_TO_READY = 24
 WRITES_TO_GONE = 14
-Choice = Callable[[int, Write], bool]
+Choice = Callable[[Drop], Fault]
+"""Makes the rule by which a manager dies: at which write."""
+
+
+class Moment(Enum):
+    """When, in the life of a write, the writer dies."""
+
+    BEFORE_IT_IS_SENT = "before"
+    BEFORE_IT_IS_ANSWERED = "after"
 
 
 class Stage:
@@ -33,7 +44,7 @@ class Stage:
         folder: for logs.
     """
 
-    def __init__(self, cluster: Cluster, proxy: WriteProxy, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, proxy: FaultProxy, folder: Path) -> None:
         self.cluster = cluster
         self.proxy = proxy
         self._folder = folder
@@ -52,16 +63,15 @@ class Stage:
         """
         async with self.manager() as doomed:
             await doomed.ready()
-            self.proxy.kill_on(choice, moment, doomed.kill)
+            fault = self._doom(doomed, choice, moment)
             await self.cluster.apply(workspace(NAME))
             await eventually(self._killed_or_ready, timeout_s=SETTLE_TIMEOUT_S, message="killed, or ready")
-            killed = self.proxy.has_killed
-            self.proxy.spare()
+            self.proxy.faults.clear()
         async with self.manager() as next_one:
             await self.cluster.ready(NAME)
             await self._is_whole()
             assert next_one.failures() == []
-        return killed
+        return fault.has_hit
 
     async def delete(self, choice: Choice, moment: Moment) -> bool:
         """Deletes the Workspace, kills the manager on its way, and checks what the next one makes of it."""
@@ -69,15 +79,22 @@ class Stage:
             await doomed.ready()
             await self.cluster.apply(workspace(NAME))
             await self.cluster.ready(NAME)
-            self.proxy.kill_on(choice, moment, doomed.kill)
+            fault = self._doom(doomed, choice, moment)
             await self.cluster.kubectl("delete", "workspace", NAME, "--wait=false")
             await eventually(self._killed_or_gone, timeout_s=SETTLE_TIMEOUT_S, message="killed, or gone")
-            killed = self.proxy.has_killed
-            self.proxy.spare()
+            self.proxy.faults.clear()
         async with self.manager() as next_one:
             await self.cluster.gone(NAME)
             assert next_one.failures() == []
-        return killed
+        return fault.has_hit
+
+    def _doom(self, doomed: ManagerProcess, choice: Choice, moment: Moment) -> Fault:
+        drop = Drop(handled=moment is Moment.BEFORE_IT_IS_ANSWERED, act=doomed.kill)
+        return self.proxy.faults.add(choice(drop))
+
+    @property
+    def _has_killed(self) -> bool:
+        return any(fault.has_hit for fault in self.proxy.faults)
 
     async def _is_whole(self) -> None:
         found = await self.cluster.get(Workspace, NAME)
@@ -93,17 +110,17 @@ class Stage:
 
     async def _killed_or_ready(self) -> bool:
         found = await self.cluster.find(Workspace, NAME)
-        return self.proxy.has_killed or (found is not None and set(told(found).values()) == {"True"})
+        return self._has_killed or (found is not None and set(told(found).values()) == {"True"})
 
     async def _killed_or_gone(self) -> bool:
-        return self.proxy.has_killed or not await self.cluster.left_of(NAME)
+        return self._has_killed or not await self.cluster.left_of(NAME)
 
 
 @pytest.fixture
 async def stage(control_plane: ControlPlane, client: Client, namespace: str, tmp_path: Path) -> AsyncIterator[Stage]:
     await install_crds(control_plane)
     cluster = Cluster(control_plane, client, namespace)
-    async with WriteProxy(control_plane.kubeconfig) as proxy:
+    async with FaultProxy(control_plane.kubeconfig) as proxy:
         made = Stage(cluster, proxy, tmp_path)
         yield made
         async with made.manager():
@@ -111,11 +128,15 @@ async def stage(control_plane: ControlPlane, client: Client, namespace: str, tmp
 
 
 def first(kind: str) -> Choice:
-    return lambda _number, write: write.kind == kind and not write.is_dry_run
+    def is_chosen(request: Request) -> bool:
+        write = Write.of(request)
+        return write is not None and write.kind == kind and not write.is_dry_run
+
+    return lambda drop: Fault(drop, only=is_chosen)
 
 
 def at(number: int) -> Choice:
-    return lambda count, _write: count == number
+    return lambda drop: Fault(drop, only=lambda request: Write.of(request) is not None, nth=number)
 
 
 @pytest.mark.parametrize(
