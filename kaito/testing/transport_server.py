@@ -152,7 +152,8 @@ async def _flush(request: web.Request) -> None:
     """What was sent before the break is to arrive; who does not read in time misses it."""
     if request.transport is None or request.transport.is_closing():
         return
-    request.transport.set_write_buffer_limits(high=0)
+    # Not 0, at which TLS takes an empty buffer for a full one.
+    request.transport.set_write_buffer_limits(high=1, low=0)
     with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(_FLUSH_S):
             await request.writer.drain()
