@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -12,7 +13,7 @@ from kaito.client.transport import Request, Response, Transport
 from kaito.kube.resource import Resource, ResourceType
 from kaito.testing.fake_api import discovery, reads
 from kaito.testing.fake_api.deletes import Deleter, finalize_namespace
-from kaito.testing.fake_api.failures import Failure, Json, method_not_allowed, qualified
+from kaito.testing.fake_api.failures import Failure, Json, expired, method_not_allowed, qualified
 from kaito.testing.fake_api.faults import Faults
 from kaito.testing.fake_api.kinds import CRD, NAMESPACE, POD, Kind, Kinds, custom_kind, kinds_of_crd
 from kaito.testing.fake_api.objects import Registrar
@@ -154,6 +155,21 @@ class FakeApi:
         for watch in self._watches:
             watch.bookmark()
 
+    def cut_watches(self, how: Literal["reset", "close", "expire"] = "reset") -> None:
+        """Ends every watch that is open now.
+
+        Args:
+            how: ``reset`` breaks its connection, ``close`` ends it cleanly, ``expire`` sends 410 Expired first.
+        """
+        for watch in [one for one in self._watches if not one.ended]:
+            match how:
+                case "reset":
+                    watch.reset()
+                case "close":
+                    watch.close()
+                case "expire":
+                    watch.fail(expired("too old resource version"))
+
     def latency_s(self) -> float:
         """How long the next message travels."""
         return self._travel.uniform(*self._latency_s)
@@ -210,8 +226,19 @@ class FakeApi:
             return
         spec = event.object["spec"]
         self.kinds.remove(spec["group"], spec["names"]["plural"])
-        for kind in kinds_of_crd(event.object) if event.type != "DELETED" else ():
+        if event.type == "DELETED":
+            self._empty(event.object["metadata"]["name"])
+            return
+        for kind in kinds_of_crd(event.object):
             self.kinds.add(kind)
+
+    def _empty(self, collection: str) -> None:
+        """A kind goes with its objects, and those who watch it are told of each before their watch ends."""
+        for key, _ in self.store.select(collection):
+            self.store.remove(key)
+        for watch in self._watches:
+            if watch.collection == collection:
+                watch.close()
 
 
 def _check_subresource(asked: Route) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
+from kaito.client.errors import TransportError
 from kaito.client.transport import Request, Response, ResponseStream
 from kaito.testing.fake_api.faulty_transport import FaultyTransport, WholeStream, patience
 from kaito.testing.fake_api.responses import JSON_TYPE
@@ -96,7 +97,7 @@ class _Server:
         watch = self._api.open_watch(request)
         if isinstance(watch, Response):
             return WholeStream(watch)
-        stream = _WatchStream(self._api, watch, self._streams)
+        stream = _WatchStream(self._api, request, watch, self._streams)
         self._streams.append(stream)
         return stream
 
@@ -105,8 +106,9 @@ class _Server:
 
 
 class _WatchStream:
-    def __init__(self, api: FakeApi, watch: Watch, open_streams: list[_WatchStream]) -> None:
+    def __init__(self, api: FakeApi, request: Request, watch: Watch, open_streams: list[_WatchStream]) -> None:
         self._api = api
+        self._request = request
         self._watch = watch
         self._open_streams = open_streams
         self.status = 200
@@ -116,6 +118,8 @@ class _WatchStream:
         while lines := await self._watch.take():
             await asyncio.sleep(self._api.latency_s())
             yield b"".join(lines)
+        if self._watch.broken:
+            raise TransportError(f"{self._request.describe()}: connection reset by peer", sent=True)
 
     async def aclose(self) -> None:
         self._watch.close()

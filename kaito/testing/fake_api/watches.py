@@ -53,8 +53,14 @@ class Watch:
         self._timers: list[asyncio.TimerHandle] = []
         self._unsubscribe: Callable[[], None] = lambda: None
         self.ended = False
+        self.broken = False
         self.sent = 0
         self._start(timeout_s)
+
+    @property
+    def collection(self) -> str:
+        """What is watched."""
+        return self._route.kind.collection
 
     async def take(self) -> list[bytes]:
         """Waits for lines and returns all there are; none when the watch has ended."""
@@ -79,6 +85,11 @@ class Watch:
     def fail(self, failure: Failure) -> None:
         """Ends the watch with an ERROR line."""
         self._send("ERROR", failure.status())
+        self.close()
+
+    def reset(self) -> None:
+        """Ends the watch by breaking its connection."""
+        self.broken = True
         self.close()
 
     def close(self) -> None:
