@@ -1,0 +1,150 @@
+"""Random histories of a real API server, seen through a proxy that breaks connections and answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Literal
+
+import pytest
+
+from kaito.client import ApiError, Client
+from kaito.client.transport import AiohttpTransport, Request, Response
+from kaito.devcluster.controlplane import ControlPlane
+from kaito.informers import Informer, Reflector, Store
+from kaito.testing import eventually
+from kaito.testing.fault_proxy import FaultProxy
+from tests.unit.testing_histories.history import (
+    CRD,
+    SELECTOR,
+    Consumer,
+    History,
+    Json,
+    Step,
+    Wait,
+    Widget,
+    chosen,
+    contents,
+    identities,
+    random_steps,
+)
+from tests.unit.testing_histories.observing import Following
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NAME = f"{CRDS}/{CRD['metadata']['name']}"
+WAITS: tuple[Step, ...] = tuple(Wait(seconds) for seconds in (0.0, 0.01, 0.1, 0.5))
+STEPS = 60
+SETTLE_TIMEOUT_S = 60.0
+
+
+class RealWorld:
+    """History happens to a real API server; what breaks, breaks in the proxy.
+
+    Args:
+        client: past the proxy.
+        proxy: what the informers see the server through.
+        namespace: of the objects.
+    """
+
+    def __init__(self, client: Client, proxy: FaultProxy, namespace: str) -> None:
+        self.faults = proxy.faults
+        self._client = client
+        self._proxy = proxy
+        self._path = Widget.resource_type.path(namespace)
+
+    async def request(
+        self, method: str, path: str, body: Json | None = None, content_type: str = "application/json"
+    ) -> Json | None:
+        raw = None if body is None else json.dumps(body).encode()
+        try:
+            response = await self._client.request(Request(method, path, "", body=raw, content_type=content_type))
+        except ApiError:
+            return None
+        answer: Json = json.loads(response.body)
+        return answer
+
+    def cut(self, how: Literal["reset", "close", "expire"]) -> None:
+        # A proxy that says how a watch ends has to be told before: such endings are among the faults.
+        self._proxy.cut()
+
+    def compact(self) -> None:
+        """Nobody compacts a real server at will: 410 is among the faults."""
+
+    async def set_served(self, served: bool) -> None:
+        if served:
+            assert await self.request("POST", CRDS, CRD), "the kind comes"
+        else:
+            assert await self.request("DELETE", NAME), "the kind goes"
+        await eventually(lambda: self._is_served(served), timeout_s=30.0, message=f"served: {served}")
+
+    async def objects(self) -> list[Json]:
+        found: list[Json] = json.loads((await self._listed()).body)["items"]
+        return found
+
+    async def _is_served(self, served: bool) -> bool:
+        crd_is_there = await self.request("GET", NAME) is not None
+        return crd_is_there is served and ((await self._listed()).status == 200) is served
+
+    async def _listed(self) -> Response:
+        return await self._client.transport.send(Request("GET", self._path, "list"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_after_any_history_the_cache_and_every_handler_are_where_the_server_is(
+    control_plane: ControlPlane, client: Client, namespace: str, seed: int
+) -> None:
+    async with FaultProxy(control_plane.kubeconfig) as proxy:
+        world = RealWorld(client, proxy, namespace)
+        await world.set_served(True)
+        transport = AiohttpTransport(proxy.config)
+        informer = Informer(Widget, transport, namespace=namespace, rng=random.Random(seed))
+        late: list[Consumer] = []
+
+        def add_late() -> None:
+            if not late:
+                late.append(Consumer("late", history.all))
+                informer.add_handler(late[0].hear)
+
+        history = History(world, namespace, add_late)
+        first = Consumer("first", history.all)
+        informer.add_handler(first.hear)
+        store, selection = Store(), Consumer("selection", history.selected)
+        reflector = Reflector(
+            transport,
+            Widget.resource_type,
+            store,
+            Following(selection),
+            namespace=namespace,
+            labels=SELECTOR,
+            rng=random.Random(seed),
+        )
+        tasks = [asyncio.create_task(informer.run()), asyncio.create_task(reflector.run())]
+        try:
+            await history.play(random_steps(seed, STEPS, waits=WAITS))
+            add_late()
+            await history.settle()
+            # What is silent now would be found out a minute and a half later.
+            proxy.cut()
+            objects = await world.objects()
+
+            def settled() -> bool:
+                for consumer, cached, real in (
+                    (first, informer.store, objects),
+                    (late[0], informer.store, objects),
+                    (selection, store, chosen(objects)),
+                ):
+                    assert consumer.broken == []
+                    held = {key: (entry.uid, entry.rv) for key, entry in cached.items()}
+                    assert consumer.replica == held == identities(real)
+                    assert consumer.content == contents(real)
+                return True
+
+            await eventually(settled, timeout_s=SETTLE_TIMEOUT_S, message="the caches are where the server is")
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await transport.aclose()
+            await world.set_served(False)
