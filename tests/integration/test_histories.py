@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 from typing import Literal
 
 import pytest
@@ -12,24 +10,11 @@ import pytest
 from kaito.client import ApiError, Client
 from kaito.client.transport import AiohttpTransport, Request, Response
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.informers import Informer, Reflector, Store
+from kaito.informers import InformerOptions
 from kaito.testing import eventually
 from kaito.testing.fault_proxy import FaultProxy
-from tests.unit.testing_histories.history import (
-    CRD,
-    SELECTOR,
-    Consumer,
-    History,
-    Json,
-    Step,
-    Wait,
-    Widget,
-    chosen,
-    contents,
-    identities,
-    random_steps,
-)
-from tests.unit.testing_histories.observing import Following
+from tests.unit.testing_histories.audience import Audience
+from tests.unit.testing_histories.history import CRD, History, Json, Step, Wait, Widget, random_steps
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAME = f"{CRDS}/{CRD['metadata']['name']}"
@@ -98,53 +83,24 @@ async def test_after_any_history_the_cache_and_every_handler_are_where_the_serve
         world = RealWorld(client, proxy, namespace)
         await world.set_served(True)
         transport = AiohttpTransport(proxy.config)
-        informer = Informer(Widget, transport, namespace=namespace, rng=random.Random(seed))
-        late: list[Consumer] = []
+        history = History(world, namespace)
+        options = InformerOptions(namespaces=frozenset({namespace}))
+        audience = Audience(history, transport, options, seed)
 
-        def add_late() -> None:
-            if not late:
-                late.append(Consumer("late", history.all))
-                informer.add_handler(late[0].hear)
+        async def settled() -> bool:
+            audience.check(await world.objects())
+            return True
 
-        history = History(world, namespace, add_late)
-        first = Consumer("first", history.all)
-        informer.add_handler(first.hear)
-        store, selection = Store(), Consumer("selection", history.selected)
-        reflector = Reflector(
-            transport,
-            Widget.resource_type,
-            store,
-            Following(selection),
-            namespace=namespace,
-            labels=SELECTOR,
-            rng=random.Random(seed),
-        )
-        tasks = [asyncio.create_task(informer.run()), asyncio.create_task(reflector.run())]
         try:
-            await history.play(random_steps(seed, STEPS, waits=WAITS))
-            add_late()
-            await history.settle()
-            # What is silent now would be found out a minute and a half later.
-            proxy.cut()
-            objects = await world.objects()
-
-            def settled() -> bool:
-                for consumer, cached, real in (
-                    (first, informer.store, objects),
-                    (late[0], informer.store, objects),
-                    (selection, store, chosen(objects)),
-                ):
-                    assert consumer.broken == []
-                    held = {key: (entry.uid, entry.rv) for key, entry in cached.items()}
-                    assert consumer.replica == held == identities(real)
-                    assert consumer.content == contents(real)
-                return True
-
-            await eventually(settled, timeout_s=SETTLE_TIMEOUT_S, message="the caches are where the server is")
-            assert not any(task.done() for task in tasks)
+            async with audience.listening():
+                await history.play(random_steps(seed, STEPS, waits=WAITS))
+                history.handler_comes()
+                await history.settle()
+                # What is silent now would be found out a minute and a half later.
+                proxy.cut()
+                await eventually(
+                    settled, timeout_s=SETTLE_TIMEOUT_S, interval_s=0.2, message="caches are where the server is"
+                )
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
             await transport.aclose()
             await world.set_served(False)

@@ -1,16 +1,14 @@
-"""Random histories of a server, what breaks meanwhile, and what consumers of an informer may count on all the while."""
+"""Random histories of a server, and of what breaks meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from kaito.informers import Change, Entry, InformerEvent
 from kaito.kube.crd import custom_resource_definition
 from kaito.kube.crd_options import CRDOptions
 from kaito.kube.model import KubeModel
@@ -34,9 +32,6 @@ from kaito.testing.fake_api import (
 from kaito.testing.fake_api.faults import Action
 
 Json: TypeAlias = dict[str, Any]
-Identity: TypeAlias = tuple[str, int]
-"""uid and resourceVersion."""
-
 LABEL = "chosen"
 SELECTOR = f"{LABEL}=yes"
 NAMES = tuple(f"w{number}" for number in range(6))
@@ -117,6 +112,7 @@ _ENDS: tuple[Action, ...] = (
     *(Alter("double", nth, times) for nth, times in ((1, None), (2, 1), (3, 4))),
     *(Alter("double", event=event, times=None) for event in ("DELETED", "BOOKMARK")),
     *(Alter("malformed", nth) for nth in (1, 3)),
+    *(Alter(how, event=event) for how in ("without_uid", "other_kind") for event in ("MODIFIED", "DELETED")),
     Trickle(40, 0.001),
 )
 _REFUSALS: tuple[Action, ...] = (
@@ -171,54 +167,7 @@ class Truth:
         leaves: how many times each uid has been deleted, or has left the selection.
     """
 
-    selected: bool
     leaves: Counter[str] = field(default_factory=Counter)
-
-
-class Consumer:
-    """Hears of changes, and holds the informer to what it may count on."""
-
-    def __init__(self, name: str, truth: Truth) -> None:
-        self.name = name
-        self.replica: dict[str, Identity] = {}
-        self.content: dict[str, Json] = {}
-        self.deletions: Counter[str] = Counter()
-        self.broken: list[str] = []
-        self._truth = truth
-
-    def hear(self, event: InformerEvent[Widget]) -> None:
-        """An event handler."""
-        self.take(event.change)
-
-    def take(self, change: Change) -> None:
-        """Checks a change and follows it. What is wrong is kept: an exception would only be logged."""
-        have = self.replica.get(change.key)
-        match change.type, change.old, change.new:
-            case "added", None, Entry() as new:
-                self._must(have is None, f"{change.key} added, but {have} is known")
-                self._follow(change.key, new)
-            case "updated", Entry(), Entry() as new:
-                self._must(have is not None, f"{change.key} updated, and was never added")
-                self._must(have is None or have[0] == new.uid, f"{change.key} updated into another object")
-                self._must(have is None or have[1] < new.rv, f"{change.key} went back: {have} to {new.rv}")
-                self._follow(change.key, new)
-            case "deleted", Entry() as old, None:
-                self._must(have is not None and have[0] == old.uid, f"{change.key} deleted as {old.uid}, was {have}")
-                self.deletions[old.uid] += 1
-                due = self._truth.leaves[old.uid]
-                self._must(self.deletions[old.uid] <= due, f"{change.key} {old.uid} deleted, due: {due}")
-                self.replica.pop(change.key, None)
-                self.content.pop(change.key, None)
-            case _:
-                self._must(False, f"a change of no known form: {change}")
-
-    def _follow(self, key: str, entry: Entry) -> None:
-        self.replica[key] = (entry.uid, entry.rv)
-        self.content[key] = json.loads(entry.raw)
-
-    def _must(self, holds: bool, else_: str) -> None:
-        if not holds:
-            self.broken.append(f"{self.name}: {else_}")
 
 
 class History:
@@ -227,14 +176,13 @@ class History:
     Args:
         world: where.
         namespace: of the objects.
-        add_handler: called when a handler comes late.
     """
 
-    def __init__(self, world: World, namespace: str, add_handler: Any) -> None:
-        self.all, self.selected = Truth(False), Truth(True)
+    def __init__(self, world: World, namespace: str) -> None:
+        self.all, self.selected = Truth(), Truth()
         self.served = True
+        self.handler_comes: Callable[[], object] = lambda: None
         self._world = world
-        self._add_handler = add_handler
         self._path = Widget.resource_type.path(namespace)
         self._objects: dict[str, Json] = {}
         self._writes = 0
@@ -263,7 +211,7 @@ class History:
             case Happen("compact"):
                 self._world.compact()
             case Happen("handler comes"):
-                self._add_handler()
+                self.handler_comes()
             case Happen(what):
                 await self._serve(what == "kind comes")
             case _:
@@ -327,33 +275,13 @@ class History:
         return uid
 
     def _is_chosen(self, name: str) -> bool:
-        chosen: bool = self._objects[name]["metadata"]["labels"][LABEL] == "yes"
-        return chosen
+        return is_chosen(self._objects[name])
 
 
-def identities(objects: Sequence[Json]) -> dict[str, Identity]:
-    """What a cache must hold of these objects, by key."""
-    return {
-        f"{obj['metadata']['namespace']}/{obj['metadata']['name']}": (
-            obj["metadata"]["uid"],
-            int(obj["metadata"]["resourceVersion"]),
-        )
-        for obj in objects
-    }
-
-
-def contents(objects: Sequence[Json]) -> dict[str, Json]:
-    """The same in full; managedFields are not cached."""
-    whole = {}
-    for obj in objects:
-        metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
-        whole[f"{metadata['namespace']}/{metadata['name']}"] = {**obj, "metadata": metadata}
-    return whole
-
-
-def chosen(objects: Sequence[Json]) -> list[Json]:
-    """Those that the selector selects."""
-    return [obj for obj in objects if obj["metadata"].get("labels", {}).get(LABEL) == "yes"]
+def is_chosen(obj: Json) -> bool:
+    """Whether the selector selects it."""
+    chosen: bool = obj["metadata"]["labels"][LABEL] == "yes"
+    return chosen
 
 
 def random_steps(seed: int, count: int, *, waits: Sequence[Step] = WAITS) -> list[Step]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,29 +10,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaito.informers import Informer, Reflector, Store
+from kaito.informers import InformerOptions, ListMode
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import Failure, FakeApi
+from tests.unit.testing_histories.audience import Audience
 from tests.unit.testing_histories.history import (
     CRD,
-    SELECTOR,
     TABLES,
     WAITS,
-    Consumer,
     History,
     Json,
     Step,
     Widget,
-    chosen,
-    contents,
-    identities,
     random_steps,
 )
-from tests.unit.testing_histories.observing import Following
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Longer than the silence after which a watch is dead, than a watch lasts, and than the longest wait between two tries.
 SETTLED_S = 400.0
+# And whether the server knows streaming lists.
+WAYS_TO_LIST: tuple[tuple[ListMode, bool], ...] = (
+    ("stream", True),
+    ("stream", False),
+    ("whole", True),
+    ("pages", True),
+)
 
 
 class FakeWorld:
@@ -68,49 +69,19 @@ class FakeWorld:
         return [{"apiVersion": "histories.example.com/v1", "kind": "Widget", **obj} for obj in self.api.objects(Widget)]
 
 
-def play(steps: Sequence[Step], *, streaming: bool = True, seed: int = 0) -> None:
-    """Plays a history under virtual time, with two handlers of an informer and a reflector of a selection."""
+def play(steps: Sequence[Step], *, list_mode: ListMode = "stream", streaming: bool = True, seed: int = 0) -> None:
+    """Plays a history under virtual time."""
 
     async def main() -> None:
         world = FakeWorld(FakeApi(seed=seed, watch_list=streaming, bookmark_interval_s=20.0))
-        informer = Informer(Widget, world.api.transport(), rng=random.Random(seed))
-        late: list[Consumer] = []
-
-        def add_late() -> None:
-            if not late:
-                late.append(Consumer("late", history.all))
-                informer.add_handler(late[0].hear)
-
-        history = History(world, "default", add_late)
-        first = Consumer("first", history.all)
-        informer.add_handler(first.hear)
-        store, selection = Store(), Consumer("selection", history.selected)
-        reflector = Reflector(
-            world.api.transport(),
-            Widget.resource_type,
-            store,
-            Following(selection),
-            labels=SELECTOR,
-            rng=random.Random(seed + 1),
-        )
-        tasks = [asyncio.create_task(informer.run()), asyncio.create_task(reflector.run())]
-        await history.play(steps)
-        add_late()
-        await history.settle()
-        await asyncio.sleep(SETTLED_S)
-        assert not any(task.done() for task in tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        objects = await world.objects()
-        for consumer, cached, real in (
-            (first, informer.store, objects),
-            (late[0], informer.store, objects),
-            (selection, store, chosen(objects)),
-        ):
-            assert consumer.broken == []
-            assert consumer.replica == {key: (entry.uid, entry.rv) for key, entry in cached.items()} == identities(real)
-            assert consumer.content == contents(real)
+        history = History(world, "default")
+        audience = Audience(history, world.api.transport(), InformerOptions(list_mode=list_mode), seed)
+        async with audience.listening():
+            await history.play(steps)
+            history.handler_comes()
+            await history.settle()
+            await asyncio.sleep(SETTLED_S)
+            audience.check(await world.objects())
 
     virtual_clock.run(main())
 
@@ -120,13 +91,14 @@ histories = st.integers(0, 100).flatmap(lambda length: st.lists(steps, min_size=
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(histories, st.booleans(), st.integers(0, 3))
+@given(histories, st.sampled_from(WAYS_TO_LIST), st.integers(0, 3))
 def test_after_any_history_the_cache_and_every_handler_are_where_the_server_is(
-    history: list[Step], streaming: bool, seed: int
+    history: list[Step], way: tuple[ListMode, bool], seed: int
 ) -> None:
-    play(history, streaming=streaming, seed=seed)
+    play(history, list_mode=way[0], streaming=way[1], seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_after_a_long_history_the_cache_and_every_handler_are_where_the_server_is(seed: int) -> None:
-    play(random_steps(seed, 400), streaming=seed % 3 > 0, seed=seed)
+    list_mode, streaming = WAYS_TO_LIST[seed % len(WAYS_TO_LIST)]
+    play(random_steps(seed, 400), list_mode=list_mode, streaming=streaming, seed=seed)
