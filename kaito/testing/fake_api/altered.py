@@ -67,7 +67,7 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 async def _altered_lines(chunks: AsyncIterator[bytes], alter: Alter) -> AsyncGenerator[bytes, None]:
-    seen = 0
+    seen, again = 0, b""
     async with aclosing(_lines(chunks)) as lines:
         async for line in lines:
             counts = _type_of(line) in ([alter.event] if alter.event != "*" else _OBJECT_EVENTS)
@@ -75,6 +75,9 @@ async def _altered_lines(chunks: AsyncIterator[bytes], alter: Alter) -> AsyncGen
             hit = counts and seen >= alter.nth and (alter.times is None or seen < alter.nth + alter.times)
             for changed in _altered_line(line, alter) if hit else [line]:
                 yield changed + b"\n"
+            if again:
+                yield again + b"\n"
+            again = line if hit and alter.how == "repeat" else b""
 
 
 def _altered_line(line: bytes, alter: Alter) -> list[bytes]:
@@ -83,6 +86,8 @@ def _altered_line(line: bytes, alter: Alter) -> list[bytes]:
             return []
         case "double":
             return [line, line]
+        case "repeat":
+            return [line]
         case "malformed":
             return [_NO_JSON]
         case _:

@@ -126,14 +126,14 @@ class Alter:
     Attributes:
         how: ``malformed``: as what is no JSON; ``without_uid``: the object (the first one of a list) has no uid;
             ``other_kind``: the object, or list, says that it is of another kind; and of watches ``drop``: the event
-            never comes; ``double``: it comes twice.
+            never comes; ``double``: it comes twice; ``repeat``: it comes again after the line that follows it.
         nth: of a watch, the first event that is altered, counted from 1.
         times: how many events from there on; None: all.
         event: of a watch, which events count: ``ADDED``, ``MODIFIED``, ``DELETED``, ``BOOKMARK``, ``ERROR``; ``*``: any
             but bookmarks and errors.
     """
 
-    how: Literal["malformed", "without_uid", "other_kind", "drop", "double"]
+    how: Literal["malformed", "without_uid", "other_kind", "drop", "double", "repeat"]
     nth: int = 1
     times: int | None = 1
     event: str = "*"

@@ -360,6 +360,7 @@ def test_a_list_can_be_garbled_of_another_kind_or_hold_an_object_without_uid(bot
     [
         ("drop", ["a", "c"]),
         ("double", ["a", "b", "b", "c"]),
+        ("repeat", ["a", "b", "c", "b"]),
         ("malformed", ["a", "no json", "c"]),
         ("without_uid", ["a", "b without uid", "c"]),
         ("other_kind", ["a", "b as Imposter", "c"]),
