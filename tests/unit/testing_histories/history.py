@@ -111,6 +111,7 @@ _ENDS: tuple[Action, ...] = (
     ),
     *(Alter("double", nth, times) for nth, times in ((1, None), (2, 1), (3, 4))),
     *(Alter("double", event=event, times=None) for event in ("DELETED", "BOOKMARK")),
+    Alter("repeat", event="DELETED", times=None),
     *(Alter("repeat", nth, times) for nth, times in ((1, None), (2, 2))),
     *(Alter("malformed", nth) for nth in (1, 3)),
     *(Alter(how, event=event) for how in ("without_uid", "other_kind") for event in ("MODIFIED", "DELETED")),

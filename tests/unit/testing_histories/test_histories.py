@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from kaito.informers import InformerOptions, ListMode
@@ -90,7 +90,14 @@ steps = st.integers(0, len(TABLES) + 1).flatmap(lambda number: st.sampled_from((
 histories = st.integers(0, 100).flatmap(lambda length: st.lists(steps, min_size=length, max_size=length))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A history that fails is told at once; add Phase.shrink to have it made short, which takes minutes.
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.reuse, Phase.generate],
+    print_blob=True,
+)
 @given(histories, st.sampled_from(WAYS_TO_LIST), st.integers(0, 3))
 def test_after_any_history_the_cache_and_every_handler_are_where_the_server_is(
     history: list[Step], way: tuple[ListMode, bool], seed: int
