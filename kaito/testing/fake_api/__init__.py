@@ -6,6 +6,7 @@ Under `kaito.testing.virtual_clock.run` a whole manager replays on it: the same 
 from kaito.testing.fake_api.actors import Actor, deployment_agent, node_agent
 from kaito.testing.fake_api.failures import Failure
 from kaito.testing.fake_api.faults import (
+    Action,
     Alter,
     CutAnswer,
     CutWatch,
@@ -29,6 +30,7 @@ from kaito.testing.fake_api.request_log import LogEntry, RequestLog
 from kaito.testing.fake_api.server import FakeApi
 
 __all__ = [
+    "Action",
     "Actor",
     "Alter",
     "CutAnswer",
