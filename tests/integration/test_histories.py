@@ -15,6 +15,7 @@ from kaito.testing import eventually
 from kaito.testing.fault_proxy import FaultProxy
 from tests.unit.testing_histories.audience import Audience
 from tests.unit.testing_histories.history import CRD, History, Json, Step, Wait, Widget, random_steps
+from tests.unit.testing_histories.kind import kind_goes_and_comes
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAME = f"{CRDS}/{CRD['metadata']['name']}"
@@ -103,4 +104,16 @@ async def test_after_any_history_the_cache_and_every_handler_are_where_the_serve
                 )
         finally:
             await transport.aclose()
+            await world.set_served(False)
+
+
+async def test_when_a_kind_goes_its_objects_go_and_when_it_comes_again_it_is_watched_again(
+    control_plane: ControlPlane, client: Client, namespace: str
+) -> None:
+    async with FaultProxy(control_plane.kubeconfig) as proxy:
+        world = RealWorld(client, proxy, namespace)
+        await world.set_served(True)
+        try:
+            await kind_goes_and_comes(world, client.transport, namespace)
+        finally:
             await world.set_served(False)

@@ -24,6 +24,7 @@ from tests.unit.testing_histories.history import (
     Widget,
     random_steps,
 )
+from tests.unit.testing_histories.kind import kind_goes_and_comes
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Longer than the silence after which a watch is dead, than a watch lasts, and than the longest wait between two tries.
@@ -109,3 +110,11 @@ def test_after_any_history_the_cache_and_every_handler_are_where_the_server_is(
 def test_after_a_long_history_the_cache_and_every_handler_are_where_the_server_is(seed: int) -> None:
     list_mode, streaming = WAYS_TO_LIST[seed % len(WAYS_TO_LIST)]
     play(random_steps(seed, 400), list_mode=list_mode, streaming=streaming, seed=seed)
+
+
+def test_when_a_kind_goes_its_objects_go_and_when_it_comes_again_it_is_watched_again() -> None:
+    async def main() -> None:
+        world = FakeWorld(FakeApi())
+        await kind_goes_and_comes(world, world.api.transport(), "default")
+
+    virtual_clock.run(main())
