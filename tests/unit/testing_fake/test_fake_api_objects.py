@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -176,8 +177,13 @@ def test_kinds_come_and_go_with_their_crd(play: Any) -> None:
         crd = api.call("POST", crds, {"metadata": {"name": "gadgets.example.com"}, "spec": spec})
         assert {"type": "Established", "status": "True"} in crd["status"]["conditions"]
         assert api.call("POST", gadgets, {"metadata": {"name": "g"}})["kind"] == "Gadget"
+        stream = await client.transport.stream(Request("GET", gadgets, "watch", query=(("watch", "1"),)))
         api.call("DELETE", f"{crds}/gadgets.example.com")
         assert api.handle(Request("GET", gadgets, "list")).status == 404
+        told = b"".join([chunk async for chunk in stream.chunks()]).splitlines()
+        assert [json.loads(line)["type"] for line in told] == ["ADDED", "DELETED"]
+        api.call("POST", crds, {"metadata": {"name": "gadgets.example.com"}, "spec": spec})
+        assert api.call("GET", gadgets)["items"] == []
 
     play(main)
 

@@ -489,3 +489,21 @@ def test_over_http_a_path_that_nobody_serves_is_not_found_and_a_manager_is_named
         assert stored["metadata"]["managedFields"][0]["manager"] == "fake-client"
 
     both(main)
+
+
+@pytest.mark.parametrize(("how", "ends"), [("reset", "reset by peer"), ("close", ""), ("expire", "Expired")])
+def test_every_watch_that_is_open_can_be_ended_now(both: Any, make: Any, widget: Any, how: Any, ends: str) -> None:
+    async def main(api: FakeApi, client: Client) -> None:
+        await client.create(make("a"))
+        watches = [client.watch(widget) for _ in range(2)]
+        for watch in watches:
+            assert (await anext(watch)).object.metadata.name == "a"
+        api.cut_watches(how)
+        for watch in watches:
+            with pytest.raises((TransportError, Gone) if ends else StopAsyncIteration, match=ends):
+                await anext(watch)
+        later = client.watch(widget)
+        assert (await anext(later)).object.metadata.name == "a"
+        await later.aclose()  # type: ignore[attr-defined]
+
+    both(main)
