@@ -14,7 +14,7 @@ from kaito.client.config import load_config
 from kaito.client.transport import AiohttpTransport, Request, Response, Transport
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.testing import eventually
-from kaito.testing.fake_api import FakeApi
+from kaito.testing.fake_api import FakeApi, FakeApiServer
 
 Json = dict[str, Any]
 Query = tuple[tuple[str, str], ...]
@@ -283,6 +283,14 @@ async def fake() -> Played:
     return await play(FakeApi().transport(user_agent=AGENT["User-Agent"]))
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def over_http() -> AsyncIterator[Played]:
+    async with FakeApiServer(FakeApi()) as server:
+        transport = AiohttpTransport(server.config, user_agent=AGENT["User-Agent"])
+        yield await play(transport)
+        await transport.aclose()
+
+
 @pytest.mark.parametrize("title", [step.title for step in SCRIPT])
 def test_fake_answers_as_the_real_server_to(title: str, real: Played, fake: Played) -> None:
     assert comparable(fake.answers[title]) == comparable(real.answers[title])
@@ -300,6 +308,13 @@ def test_fake_watch_tells_of_selected_objects_as_the_real_one(real: Played, fake
 def test_fake_streaming_list_ends_in_the_same_bookmark(real: Played, fake: Played) -> None:
     assert [told(event) for event in fake.streamed] == [told(event) for event in real.streamed]
     assert fake.streamed[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_over_http_the_fake_says_the_same(over_http: Played, fake: Played) -> None:
+    for title, answer in fake.answers.items():
+        assert comparable(over_http.answers[title]) == comparable(answer), title
+    assert [told(event) for event in over_http.watched] == [told(event) for event in fake.watched]
+    assert [told(event) for event in over_http.streamed] == [told(event) for event in fake.streamed]
 
 
 async def play(transport: Transport) -> Played:
