@@ -60,8 +60,8 @@ class FaultProxy(TransportServer):
     tested. It asks the API server as the user of the kubeconfig that it was given, whoever asks; and it asks its
     clients for the certificate that is in `kubeconfig`, so that nobody else on the machine gets those rights. Answers
     come in HTTP/1.1, uncompressed; ``exec``, ``attach`` and ``port-forward`` do not go through. Faults that alter or
-    count what the server says read JSON, which is what kubectl and this client speak. Making one reads files, which blocks
-    for half a second the first time.
+    count what the server says read JSON, which is what kubectl and this client speak. Making one reads files,
+    which blocks for half a second the first time.
 
     Args:
         kubeconfig: of the API server.
