@@ -7,10 +7,12 @@ import base64
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.payload import BytesIOPayload
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -27,6 +29,7 @@ CALL_CONNECTIONS = 64
 # An idle connection is closed by us before a server or load balancer does it, behind the back of a write.
 IDLE_CONNECTION_S = 30.0
 _NO_HEADERS = CIMultiDictProxy(CIMultiDict[str]())
+_LARGE_BODY = 1 << 20
 # What RFC 3986 allows in a path as it is. Names of RBAC objects may hold what it does not, "?" for one.
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~"
 
@@ -242,7 +245,7 @@ class AiohttpTransport:
                 request.method,
                 URL(self._config.host + quote(request.path, safe=_PATH_CHARACTERS), encoded=True),
                 params=request.query,
-                data=request.body,
+                data=_payload(request.body),
                 headers=headers,
                 timeout=limits,
                 proxy=self._proxy,
@@ -274,6 +277,13 @@ class _AiohttpStream:
         self._response.close()
         # The transport's close callback runs on the loop's next turn; without it the socket outlives the caller.
         await asyncio.sleep(0)
+
+
+def _payload(body: bytes | None) -> bytes | BytesIOPayload | None:
+    """Large bodies as files, which aiohttp sends in pieces: bytes it sends in one go, and warns of that."""
+    if body is None or len(body) < _LARGE_BODY:
+        return body
+    return BytesIOPayload(BytesIO(body))
 
 
 def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError:

@@ -56,6 +56,17 @@ async def test_a_request_carries_credentials_user_agent_query_and_body(
     assert asked.headers["x-own"] == "y"
 
 
+async def test_a_body_of_many_megabytes_is_sent_whole_and_with_its_length(
+    server: Any, transport: AiohttpTransport
+) -> None:
+    body = b'{"data":"' + b"x" * 5_000_000 + b'"}'
+    await transport.send(Request("POST", "/api/v1/things", "create", body=body))
+    (asked,) = server.asked
+    assert asked.body == body
+    assert asked.headers["content-length"] == str(len(body))
+    assert "transfer-encoding" not in asked.headers
+
+
 async def test_names_cannot_leave_their_place_in_the_path(server: Any, transport: AiohttpTransport) -> None:
     await transport.send(get("/apis/g/v1/roles/system:a?b#c d"))
     assert server.asked[0].target == "/apis/g/v1/roles/system:a%3Fb%23c%20d"
