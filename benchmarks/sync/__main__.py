@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from typing import get_args
 
 from benchmarks import targets
 from benchmarks.cluster import fleet
@@ -14,6 +15,7 @@ from benchmarks.opponents import go_program, kopf_python
 from benchmarks.processes import ChildFailed
 from benchmarks.sync import report
 from benchmarks.sync.measurement import CONTROLLER_RUNTIME, KOPF, OURS, Measurement, Plan, measure, new_round
+from kaito.informers import ListMode
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -22,7 +24,7 @@ async def run(arguments: argparse.Namespace) -> None:
     go_program("controllerruntime")
     if KOPF in sides:
         kopf_python()
-    plan = Plan(arguments.workers, arguments.churn_s, arguments.churn_rate, arguments.status_patch)
+    plan = Plan(arguments.workers, arguments.churn_s, arguments.churn_rate, arguments.status_patch, arguments.list_mode)
     runs: dict[str, list[Measurement]] = {side: [] for side in sides}
     machine = targets.machine()
     _note(f"{machine['cores']} cores, load {machine['load_1min']}; filling a control plane")
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("--churn-s", type=float, default=60.0, help="how long objects change after each sync")
     parser.add_argument("--churn-rate", type=float, default=100.0, help="changes per second")
     parser.add_argument("--status-patch", action="store_true", help="each reconcile also patches the status, once")
+    parser.add_argument("--list-mode", choices=get_args(ListMode), default="stream", help="how our side lists")
     parser.add_argument("--skip-kopf", dest="skip", action="append_const", const=KOPF, default=[])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     asyncio.run(run(parser.parse_args()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.cluster import Fleet
 from benchmarks.opponents import go_program, kopf_python
 from benchmarks.processes import Child, Sample, child, sample
+from kaito.informers import ListMode
 
 OURS = "ours"
 CONTROLLER_RUNTIME = "controller-runtime"
@@ -30,12 +31,14 @@ class Plan:
         churn_s: how long objects change after the sync.
         churn_rate: changes per second.
         status_patch: whether each object's status is patched once.
+        list_mode: how our side lists.
     """
 
     workers: int
     churn_s: float
     churn_rate: float
     status_patch: bool
+    list_mode: ListMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +128,5 @@ def _command(side: str, fleet: Fleet, plan: Plan, round_: int) -> Sequence[str]:
     if side == KOPF:
         return [str(kopf_python()), str(Path(__file__).with_name("kopf_operator.py")), *common]
     account = f"--service-account={fleet.credentials.service_account}"
-    return [sys.executable, "-m", "benchmarks.sync.ours", *common, workers, account]
+    mode = f"--list-mode={plan.list_mode}"
+    return [sys.executable, "-m", "benchmarks.sync.ours", *common, workers, mode, account]

@@ -7,10 +7,12 @@ import asyncio
 import gc
 import time
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.processes import say, stdin_lines
 from benchmarks.widgets import Widget, number
 from kaito.client import Client, in_cluster
+from kaito.informers import InformerOptions, ListMode
 from kaito.runtime import DONE, Controller, Manager, Result
 
 # How often the loop is looked at: far below the stalls that matter, and about 1 % of a core.
@@ -90,7 +92,9 @@ class StallMeter:
 
 async def run(arguments: argparse.Namespace) -> None:
     """Runs the manager until stdin ends."""
-    manager = Manager("benchmark-ours", in_cluster(arguments.service_account), metrics="0", health="0")
+    options = InformerOptions(list_mode=arguments.list_mode)
+    config = in_cluster(arguments.service_account)
+    manager = Manager("benchmark-ours", config, metrics="0", health="0", cache=options)
     reconciler = WidgetReconciler(manager.client, arguments.objects, arguments.round)
     manager.add(Controller(Widget, reconciler, concurrency=arguments.workers))
     commands = await stdin_lines()
@@ -128,6 +132,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, required=True)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--round", type=int, default=0, help="what to write into each status; 0: write nothing")
+    parser.add_argument("--list-mode", choices=get_args(ListMode), default="stream")
     parser.add_argument("--service-account", type=Path, required=True, help="folder with token and ca.crt")
     asyncio.run(run(parser.parse_args()))
 
