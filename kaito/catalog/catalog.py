@@ -63,16 +63,20 @@ class Catalog:
             fits: whether a type can serve the model in question (see `kaito.sizing.fits`); used for suggestions only.
 
         Raises:
-            UnknownSku: there is none; names the nearest ones and, given `fits`, the smallest ones that fit.
+            UnknownSku: there is none; names the nearest ones and, given `fits`, the smallest ones that fit, of one
+                cloud: where none is given, of that of the nearest name.
         """
         found = self._sku_by_key.get(name.lower())
         if found is not None and cloud in (None, found.cloud):
             return found
         of_cloud = [sku.name for sku in self.skus.values() if sku.schedulable and cloud in (None, sku.cloud)]
-        fitting = [sku.name for sku in self.skus_of(cloud) if fits is not None and fits(sku)]
+        near = nearest(name, of_cloud)
+        # Nobody can choose between the types of two clouds.
+        of = cloud or next((self.skus[each].cloud for each in near), None)
+        fitting = [sku.name for sku in self.skus_of(of) if fits is not None and fits(sku)]
         raise UnknownSku(
             name,
-            nearest=nearest(name, of_cloud),
+            nearest=near,
             fitting=tuple(fitting[:fitting_named]),
             reason=None if found is None else f"is one of {found.cloud}, not of {cloud}",
         )

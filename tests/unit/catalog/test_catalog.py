@@ -153,6 +153,13 @@ def test_an_unknown_instance_type_is_told_the_smallest_that_fit_the_model() -> N
     assert all(fits(preset, CATALOG.sku(name)) for name in caught.value.fitting)
 
 
+@pytest.mark.parametrize(("name", "cloud"), [("Standard_NC6_v9", "azure"), ("g5.3xlarge", "aws")])
+def test_types_that_fit_are_those_of_the_cloud_whose_names_look_like_the_given_one(name: str, cloud: str) -> None:
+    with pytest.raises(UnknownSku) as caught:
+        CATALOG.sku(name, fits=partial(fits, CATALOG.model("phi-3-mini-4k-instruct")))
+    assert {CATALOG.sku(each).cloud for each in caught.value.fitting} == {cloud}
+
+
 def test_an_instance_type_of_another_cloud_is_refused_by_saying_whose_it_is() -> None:
     with pytest.raises(UnknownSku, match=r"p5\.48xlarge.* is one of aws, not of azure"):
         CATALOG.sku("p5.48xlarge", cloud="azure")
