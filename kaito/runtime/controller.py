@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 # Reconciles that do nothing but read the cache, between two turns of the loop: some 2 ms.
 SLICE = 32
 
+# Nothing tells that a kind is missing; only at the start is it looked for.
+MISSING_POLL_S = 0.1
+
 # What happens in a healthy cluster; retried like any error, but no reason to wake a person.
 EXPECTED_ERRORS = (Conflict, CacheNotSynced, TooManyRequests, ServiceUnavailable, TransportError)
 # These say nothing about the object: once the API server is back, its key must not sit out what the outage added up to.
@@ -60,6 +63,7 @@ class Controller(Generic[R]):
         watches: further kinds whose changes concern its objects.
         needs: permissions beyond what watching needs.
         where: only events of its own kind that pass are looked at.
+        optional: the cluster may not have its kind: it works once that is there, and readiness does not wait for it.
         concurrency: how many keys are worked on at once; one key never twice.
         rate_limiter: delays after failures; default exponential by key.
     """
@@ -74,6 +78,7 @@ class Controller(Generic[R]):
         watches: Sequence[AnyWatch] = (),
         needs: Sequence[Access] = (),
         where: EventFilter[R] | None = None,
+        optional: bool = False,
         concurrency: int = 1,
         rate_limiter: RateLimiter[ObjectKey] | None = None,
     ) -> None:
@@ -86,6 +91,7 @@ class Controller(Generic[R]):
         self.watches = tuple(watches)
         self.needs = tuple(needs)
         self.where = where
+        self.optional = optional
         self.concurrency = concurrency
         self._rate_limiter = rate_limiter
         self._running: _Running[R] | None = None
@@ -94,6 +100,12 @@ class Controller(Generic[R]):
     def kinds(self) -> tuple[type[Resource], ...]:
         """All kinds that it watches, its own first."""
         return (self.kind, *self.owns, *(watch.kind for watch in self.watches))
+
+    @property
+    def needed_kinds(self) -> frozenset[type[Resource]]:
+        """The kinds without which it is not ready; of the others the cluster may not know."""
+        watched = (watch.kind for watch in self.watches if not watch.optional)
+        return frozenset((*(() if self.optional else (self.kind,)), *self.owns, *watched))
 
     @property
     def running(self) -> bool:
@@ -154,7 +166,7 @@ class _Running(Generic[R]):
         registrations = list(self._subscribe())
         try:
             for kind in controller.kinds:
-                await self._manager.cache.informer(kind).wait_synced()
+                await self._wait_for(kind)
             log.info("controller started", extra={"controller": controller.name, "workers": controller.concurrency})
             async with asyncio.TaskGroup() as workers:
                 for number in range(controller.concurrency):
@@ -163,6 +175,16 @@ class _Running(Generic[R]):
             self.queue.close()
             for registration in registrations:
                 registration.remove()
+
+    async def _wait_for(self, kind: type[Resource]) -> None:
+        """Waits until a kind is synced, or found missing where it may be."""
+        controller, informer = self._controller, self._manager.cache.informer(kind)
+        if kind is controller.kind or kind in controller.needed_kinds:
+            await informer.wait_synced()
+        while not (informer.synced or informer.state.dormant):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MISSING_POLL_S):
+                    await informer.wait_synced()
 
     def _subscribe(self) -> Iterable[Registration]:
         controller, cache = self._controller, self._manager.cache

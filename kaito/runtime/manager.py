@@ -130,7 +130,7 @@ class Manager:
 
         Raises:
             RuntimeError: it ran before.
-            OSError: an address for a server is taken.
+            CannotListen: an address for a server is taken.
             ExceptionGroup: a runnable or controller failed.
         """
         if self._ran:
@@ -192,7 +192,15 @@ class Manager:
         self.servers.live_checks["loop"] = self._lag_fault
 
     def _informers_fault(self) -> str | None:
-        faults = [fault for informer in self.cache.informers() if (fault := _fault(informer)) is not None]
+        declared = {kind for controller in self._controllers for kind in controller.kinds}
+        needed = {kind for controller in self._controllers for kind in controller.needed_kinds}
+        faults = [
+            fault
+            for informer in self.cache.informers()
+            if (fault := _fault(informer)) is not None
+            # A kind that the cluster may lack, and does.
+            and not (informer.state.dormant and informer.kind in declared - needed)
+        ]
         return "; ".join(faults) or None
 
     def _lag_fault(self) -> str | None:

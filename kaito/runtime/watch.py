@@ -41,6 +41,7 @@ class Watch(Generic[R]):
         by: with `references`, by what the watched object is referred to: one value or several; default its key, and
             a name alone then means the namespace of the object that refers to it.
         where: only events that pass are looked at.
+        optional: the cluster may not have the kind: the controller works without it, and hears of it once it is there.
 
     Raises:
         ValueError: both or none of `map` and `references`.
@@ -54,6 +55,7 @@ class Watch(Generic[R]):
         references: Callable[..., str | Iterable[str] | None] | None = None,
         by: Callable[[R], str | Iterable[str]] | None = None,
         where: EventFilter[R] | None = None,
+        optional: bool = False,
     ) -> None:
         if (map is None) == (references is None):
             raise ValueError(f"Watch({kind.__name__}): give exactly one of map and references")
@@ -63,6 +65,7 @@ class Watch(Generic[R]):
         self.by = by or (lambda obj: str(obj.key))
         self.by_key = by is None and kind.resource_type.namespaced
         self.where = where
+        self.optional = optional
 
     @property
     def index_name(self) -> str:
