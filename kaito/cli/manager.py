@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from kaito.client.config import Config
     from kaito.controllers.operator import CloudName, ControllerName, OperatorOptions
+    from kaito.runtime.servers import CannotListen
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,15 @@ class LogFormat(StrEnum):
 
     JSON = "json"
     CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class ModelRuntime(StrEnum):
@@ -64,7 +74,8 @@ CloudOption = Annotated[
     Cloud | None,
     typer.Option(
         envvar="KAITO_CLOUD",
-        help="Who makes GPU nodes; needed unless nodes are your own (byo). kwok: fake ones, for trying things out.",
+        help="Who makes GPU nodes; needed unless nodes are your own (byo), and then too while nodes are left that it "
+        "made. kwok: fake ones, for trying things out.",
     ),
 ]
 NodeProvisionerOption = Annotated[
@@ -99,7 +110,9 @@ HealthProbeBindAddressOption = Annotated[
 LogFormatOption = Annotated[
     LogFormat, typer.Option(envvar="KAITO_LOG_FORMAT", help="json: one object a line; console: for people.")
 ]
-LogLevelOption = Annotated[str, typer.Option(envvar="KAITO_LOG_LEVEL", help="debug, info, warning or error.")]
+LogLevelOption = Annotated[
+    LogLevel, typer.Option(envvar="KAITO_LOG_LEVEL", case_sensitive=False, help="The least that is logged.")
+]
 
 
 def manager(
@@ -114,7 +127,7 @@ def manager(
     metrics_bind_address: MetricsBindAddressOption = ":8080",
     health_probe_bind_address: HealthProbeBindAddressOption = ":8081",
     log_format: LogFormatOption = LogFormat.JSON,
-    log_level: LogLevelOption = "info",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Run the operator: workspace, machine and gpu-provisioner controllers in one process.
 
@@ -126,12 +139,16 @@ def manager(
     """
     from kaito.catalog import Catalog, CatalogError
     from kaito.client.config import ConfigError, load_config
+    from kaito.controllers.leftover import LeftoverClaims
     from kaito.controllers.operator import OperatorOptions
     from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
     from kaito.runtime.logs import configure
+    from kaito.runtime.servers import CannotListen
 
     try:
-        configure(log_format.value, log_level)
+        configure(log_format.value, log_level.value)
+        _check_address("--metrics-bind-address", metrics_bind_address)
+        _check_address("--health-probe-bind-address", health_probe_bind_address)
         options = OperatorOptions(
             controllers=parse_controllers(controllers),
             cloud=_cloud(cloud, node_provisioner),
@@ -142,8 +159,15 @@ def manager(
         )
         config = load_config(kubeconfig, context=context)
         asyncio.run(_run(config, options, metrics_bind_address, health_probe_bind_address))
+    except CannotListen as error:
+        fail(_taken(error))
     except (ConfigError, CatalogError, ValueError, OSError) as error:
         fail(str(error))
+    except ExceptionGroup as group:
+        refused = group.subgroup(LeftoverClaims)
+        if refused is None:
+            raise
+        fail(str(_first(refused)))
 
 
 async def _run(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
@@ -179,12 +203,34 @@ def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
     return tuple(name for name in ALL_CONTROLLERS if name in names)
 
 
-def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "CloudName":
+def _check_address(flag: str, text: str) -> None:
+    from kaito.runtime.servers import parse_address
+
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from error
+
+
+_FLAGS = {"metrics": "--metrics-bind-address", "health": "--health-probe-bind-address"}
+
+
+def _taken(error: "CannotListen") -> str:
+    flags = " and ".join(_FLAGS[role] for role in error.roles)
+    why = os.strerror(error.errno or 0)
+    return f"{flags}: cannot listen on {error.address}: {why}; choose another [HOST]:PORT, or 0 for none"
+
+
+def _first(group: BaseException) -> BaseException:
+    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+
+
+def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "CloudName | None":
     match cloud:
         case Cloud.KWOK:
             return "kwok"
         case None if node_provisioner is NodeProvisioner.BYO:
-            return "kwok"  # never asked
+            return None
         case None:
             # No default: fake nodes in a real cluster would look like a working one.
             choices = ", ".join(Cloud)

@@ -24,6 +24,22 @@ class Address(NamedTuple):
         return f"{self.host or ''}:{self.port}"
 
 
+class CannotListen(OSError):
+    """An address for a server is taken, or not ours.
+
+    Attributes:
+        roles: what was to be served there: ``metrics``, ``health`` or both.
+        address: where.
+    """
+
+    def __init__(self, error: OSError, roles: tuple[str, ...], address: Address) -> None:
+        why = os.strerror(error.errno or 0)
+        what = f"{' and '.join(roles)} server: cannot listen on {address}: {why}; choose another address"
+        super().__init__(error.errno, what)
+        self.roles = roles
+        self.address = address
+
+
 def parse_address(text: str) -> Address | None:
     """Reads ``HOST:PORT`` or ``:PORT`` (all interfaces); ``0`` or nothing means no server. Port 0 takes a free one.
 
@@ -60,7 +76,7 @@ class Servers:
         """Begins to serve; all or nothing.
 
         Raises:
-            OSError: an address is taken or not ours.
+            CannotListen: an address is taken or not ours.
         """
         metrics, health = self._metrics_address, self._health_address
         try:
@@ -94,8 +110,7 @@ class Servers:
         try:
             await web.TCPSite(runner, address.host, address.port).start()
         except OSError as error:
-            what = f"{' and '.join(roles)} server: cannot listen on {address}"
-            raise OSError(error.errno, f"{what}: {os.strerror(error.errno or 0)}; choose another address") from error
+            raise CannotListen(error, roles, address) from error
         host, port = runner.addresses[0][:2]
         self.bound.update(dict.fromkeys(roles, Address(str(host), int(port))))
 

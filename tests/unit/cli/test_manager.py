@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,8 +60,10 @@ def test_a_list_without_or_with_unknown_controllers_is_refused_with_the_choices(
         (["--cloud", "kwok", "--kubeconfig", "no/such/file"], "no/such/file"),
         (["--cloud", "kwok", "--controllers", "machines"], "--controllers: machines; choose from"),
         (["--cloud", "kwok", "--catalog", "no/such/catalog"], "no/such/catalog"),
-        (["--cloud", "kwok", "--log-level", "loud"], "loud"),
-        (["--cloud", "kwok", "--metrics-bind-address", "nonsense"], "HOST:PORT"),
+        (["--cloud", "kwok", "--log-level", "loud"], "Invalid value for '--log-level'"),
+        (["--cloud", "kwok", "--log-level", "loud"], "'debug', 'info', 'warning', 'error'"),
+        (["--cloud", "kwok", "--metrics-bind-address", "nonsense"], "--metrics-bind-address: address 'nonsense'"),
+        (["--cloud", "kwok", "--health-probe-bind-address", "x:y"], "--health-probe-bind-address: address 'x:y'"),
     ],
 )
 def test_what_it_cannot_use_is_named_in_one_line(kubeconfig: Path, arguments: list[str], words: str) -> None:
@@ -71,6 +74,18 @@ def test_what_it_cannot_use_is_named_in_one_line(kubeconfig: Path, arguments: li
     assert ended.returncode != 0
     assert words.casefold() in ended.stderr.casefold()
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("flag", ["--metrics-bind-address", "--health-probe-bind-address"])
+def test_a_taken_port_is_told_with_the_flag_that_chooses_another(kubeconfig: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        free = {"--metrics-bind-address": "127.0.0.1:0", "--health-probe-bind-address": "127.0.0.1:0", flag: address}
+        given = ["--kubeconfig", str(kubeconfig), "--cloud", "kwok", *(word for pair in free.items() for word in pair)]
+        command = [sys.executable, "-m", "kaito", "manager", *given]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert f"kaito: {flag}: cannot listen on {address}: Address already in use; choose another" in ended.stderr
 
 
 def test_help_names_every_flag_and_its_environment_variable() -> None:
