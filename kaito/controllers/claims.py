@@ -1,8 +1,9 @@
 """Claims: Machine and NodeClaim as one thing, the claim of one GPU node; two wire kinds, one behaviour."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 from kaito.api import karpenter_v1, karpenter_v1alpha5, keys
 from kaito.api.karpenter_v1 import NodeClaim
@@ -23,12 +24,14 @@ class ClaimRequest:
         instance_type: SKU of the node.
         disk_gib: storage that the node must have, in GiB.
         labels: labels of the claim, which its node gets too.
+        annotations: annotations of the claim.
     """
 
     name: str
     instance_type: str
     disk_gib: int
     labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,59 @@ NODE_CLAIM = ClaimKind(
 )
 
 
+CLAIM_KINDS = (MACHINE, NODE_CLAIM)
+
+
+def kind_of(claim: Claim) -> ClaimKind:
+    """The wire kind that a claim has."""
+    return MACHINE if isinstance(claim, Machine) else NODE_CLAIM
+
+
+class MadeFor(NamedTuple):
+    """The Workspace that a claim was made for; what is not known of it is empty."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that say so, by which claims are found."""
+        return {
+            keys.WORKSPACE_LABEL: self.name,
+            keys.WORKSPACE_NAMESPACE_LABEL: self.namespace,
+            keys.WORKSPACE_UID_LABEL: self.uid,
+        }
+
+
+def made_for(claim: Claim) -> MadeFor:
+    """The Workspace that a claim was made for, by its annotation, else by its labels."""
+    parts = claim.metadata.annotations.get(keys.MADE_FOR_ANNOTATION, "").split("/")
+    if len(parts) == 3 and all(parts):
+        return MadeFor(*parts)
+    labels = claim.metadata.labels
+    names = (keys.WORKSPACE_NAMESPACE_LABEL, keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL)
+    return MadeFor(*(labels.get(name, "") for name in names))
+
+
+def lost_marks(claim: Claim) -> dict[str, Any]:
+    """What of labels and annotation must be put back on a claim of ours, as metadata to patch; empty for others'."""
+    owner = made_for(claim)
+    if not all(owner):
+        # An upstream KAITO marks its claims with two labels alone, and they are its own to look after.
+        return {}
+    wanted = {"labels": owner.labels, "annotations": {keys.MADE_FOR_ANNOTATION: str(owner)}}
+    have = {"labels": claim.metadata.labels, "annotations": claim.metadata.annotations}
+    lost = {
+        what: {name: value for name, value in marks.items() if have[what].get(name) != value}
+        for what, marks in wanted.items()
+    }
+    return {what: marks for what, marks in lost.items() if marks}
+
+
 def instance_type_of(claim: Claim) -> str:
     """The SKU that a claim asks for; empty if it names none."""
     for requirement in claim.spec.requirements:
@@ -83,19 +139,28 @@ def instance_type_of(claim: Claim) -> str:
     return ""
 
 
+_MANAGED_LABELS = frozenset({keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL, keys.RAGENGINE_LABEL})
+_NAME = re.compile("ws[0-9a-f]{9}")
+TERMINATING = "Terminating"
+"""Reason of the root condition of a claim whose deletion is held up; the message says by what."""
 NOT_TAKEN_UP = "not looked at yet by the machine controller"
 
 
 def is_managed(claim: Claim) -> bool:
     """Whether a claim is KAITO's; others are Karpenter's own, or somebody's who runs another controller for them.
 
-    gpu-provisioner's rule: made for a Workspace or a RAGEngine, or of KAITO's node class.
+    gpu-provisioner's rule: made for a Workspace or a RAGEngine, or of KAITO's node class. Beyond that rule, since a
+    label is soon taken off by mistake and a node is paid for until somebody terminates it: any one of our marks will
+    do, and if all are gone, a Machine that was named by KAITO and has been taken up (it has the finalizer).
     """
-    if keys.WORKSPACE_LABEL in claim.metadata.labels or keys.RAGENGINE_LABEL in claim.metadata.labels:
+    if not claim.metadata.labels.keys().isdisjoint(_MANAGED_LABELS):
         return True
-    return isinstance(claim, NodeClaim) and (
-        (claim.spec.node_class_ref.group, claim.spec.node_class_ref.kind) == ("kaito.sh", "KaitoNodeClass")
-    )
+    if keys.MADE_FOR_ANNOTATION in claim.metadata.annotations:
+        return True
+    if isinstance(claim, NodeClaim):
+        node_class = claim.spec.node_class_ref
+        return (node_class.group, node_class.kind) == ("kaito.sh", "KaitoNodeClass")
+    return keys.TERMINATION_FINALIZER in claim.metadata.finalizers and bool(_NAME.fullmatch(claim.metadata.name))
 
 
 def first_unmet(kind: ClaimKind, claim: Claim) -> tuple[str, str]:
@@ -157,4 +222,8 @@ def _node_claim(request: ClaimRequest) -> NodeClaim:
 
 
 def _metadata(request: ClaimRequest, labels: Mapping[str, str], annotations: Mapping[str, str]) -> ObjectMeta:
-    return ObjectMeta(name=request.name, labels={**request.labels, **labels}, annotations=dict(annotations))
+    return ObjectMeta(
+        name=request.name,
+        labels={**request.labels, **labels},
+        annotations={**request.annotations, **annotations},
+    )

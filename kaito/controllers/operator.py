@@ -11,23 +11,27 @@ from typing import Literal, get_args
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.catalog import Catalog, Runtime
-from kaito.controllers.claims import MACHINE, NODE_CLAIM, Claim, ClaimKind
+from kaito.controllers.claim_registry import ClaimRegistry
+from kaito.controllers.claims import CLAIM_KINDS, MACHINE, NODE_CLAIM, Claim, ClaimKind, made_for
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
+from kaito.controllers.leftover import ClaimGuard
 from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
-from kaito.controllers.workspace.workload import WorkloadOptions
+from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, WorkloadOptions
 from kaito.informers.informer import InformerEvent
+from kaito.informers.options import InformerOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Node, Pod, Service
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.apply import Applier
 from kaito.runtime.controller import Controller
 from kaito.runtime.manager import Manager
-from kaito.runtime.watch import Access, AnyWatch, Watch
+from kaito.runtime.reconciler import KeyReconciler
+from kaito.runtime.watch import Access, Watch
 
 ControllerName = Literal["workspace", "machine", "gpu-provisioner"]
 CloudName = Literal["kwok"]
@@ -42,8 +46,9 @@ class OperatorOptions:
 
     Attributes:
         controllers: which of the three.
-        cloud: who makes nodes.
-        node_provisioner: which wire kind claims have; byo: no claims, existing nodes are used.
+        cloud: who makes nodes, and takes away those that were made; None, only with byo: nobody, and the operator
+            refuses to start beside claims of KAITO's.
+        node_provisioner: which wire kind claims have that are made; byo: none are, existing nodes are used.
         runtime: what runs models, if the user does not say; None: what suits model and GPU.
         catalog: models and instance types.
         workload: of all workloads.
@@ -51,59 +56,84 @@ class OperatorOptions:
     """
 
     controllers: tuple[ControllerName, ...] = ALL_CONTROLLERS
-    cloud: CloudName = "kwok"
+    cloud: CloudName | None = "kwok"
     node_provisioner: NodeProvisioner = "machine"
     runtime: Runtime | None = None
     catalog: Catalog = field(default_factory=Catalog.load)
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    @property
+    def made(self) -> ClaimKind | None:
+        """The wire kind of claims that are made; None: none are."""
+        return {"machine": MACHINE, "nodeclaim": NODE_CLAIM, "byo": None}[self.node_provisioner]
+
 
 def add_operator(manager: Manager, options: OperatorOptions) -> None:
     """Adds the chosen controllers to a manager.
+
+    Claims of both wire kinds are looked after, whichever is made: after a change of ``--node-provisioner`` those of
+    before are still Workspaces' nodes. A cluster may lack the kind that is not made.
 
     Args:
         manager: which has not run yet.
         options: how they work.
     """
-    claims = NODE_CLAIM if options.node_provisioner == "nodeclaim" else MACHINE
-    provider = _provider(manager, options)
+    registry = ClaimRegistry(manager.client, lambda kind: not manager.cache.informer(kind.kind).state.dormant)
+    for kind in CLAIM_KINDS:
+        manager.cache.add_label_index(kind.kind, keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL)
     if "workspace" in options.controllers:
-        manager.add(_workspace(manager, options, claims))
-    if options.node_provisioner == "byo":
+        # Of a cluster's many pods only those of Workspaces are looked at.
+        manager.cache.informer(Pod, InformerOptions(labels=",".join(WORKSPACE_SELECTOR), project=True))
+        manager.cache.add_label_index(Pod, *WORKSPACE_SELECTOR)
+        manager.add(_workspace(manager, options, registry))
+    provider = _provider(manager, options)
+    if provider is None:
         return
     if "machine" in options.controllers:
-        manager.add(_machine(manager, options, claims, provider))
+        for kind in CLAIM_KINDS:
+            manager.add(_machine(manager, options, kind, provider))
     if "gpu-provisioner" in options.controllers:
-        collector = InstanceCollector(manager.client, provider, claims, options.now)
-        manager.add(_gpu_provisioner(collector, claims))
+        collector = InstanceCollector(manager.client, provider, registry, options.now)
+        manager.add(_gpu_provisioner(collector, options))
         manager.add(Sweeper(collector))
 
 
-def _provider(manager: Manager, options: OperatorOptions) -> Provider:
+def _provider(manager: Manager, options: OperatorOptions) -> Provider | None:
     match options.cloud:
         case "kwok":
             return KwokProvider(manager.client, options.catalog)
+        case None:
+            return None
 
 
-def _workspace(manager: Manager, options: OperatorOptions, claims: ClaimKind) -> Controller[Workspace]:
+def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegistry) -> Controller[Workspace]:
     existing_only = options.node_provisioner == "byo"
     planner = Planner(options.catalog, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
-    reconciler = WorkspaceReconciler(manager.client, applier, planner, claims, options.workload, options.now)
-    watched: tuple[AnyWatch, ...] = () if existing_only else (Watch(claims.kind, map=_owner),)
+    reconciler: KeyReconciler = WorkspaceReconciler(
+        manager.client, applier, planner, options.made, options.workload, options.now, registry
+    )
+    if options.cloud is None:
+        guard = ClaimGuard(manager.client)
+        manager.add(guard)
+        reconciler = guard.holding(reconciler)
     awaited = partial(_awaited_labels, existing_only=existing_only)
     return Controller(
         Workspace,
         reconciler,
         owns=(Deployment, StatefulSet, Service),
         watches=(
-            *watched,
-            Watch(Node, map=_owner),
+            *(Watch(kind.kind, map=_workspace_of_claim, optional=kind is not options.made) for kind in CLAIM_KINDS),
+            Watch(Node, map=_workspace_of_node),
             Watch(Node, references=awaited, by=_label_terms),
+            Watch(Pod, map=_workspace_of_pod),
         ),
-        # Pods are tried out before a node is paid for; claims are looked for even where none are made.
-        needs=(Access(claims.kind, "list", "create", "delete"), Access(Pod, "create")),
+        needs=(
+            *(Access(kind.kind, "get", "list", "create", "delete") for kind in CLAIM_KINDS),
+            # Pods are tried out before a node is paid for, and those of an old revision are deleted together.
+            Access(Pod, "create", "delete"),
+        ),
         concurrency=5,
     )
 
@@ -112,7 +142,6 @@ def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, prov
     return Controller(
         claims.kind,
         ClaimReconciler(manager.client, provider, claims, options.now),
-        name="machine",
         watches=(Watch(Node, map=_claim_of),),
         needs=(
             Access(Node, "create", "patch", "delete"),
@@ -120,26 +149,40 @@ def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, prov
             Access(Pod, "create", subresource="eviction"),
         ),
         where=_asks_something,
+        optional=claims is not options.made,
         concurrency=10,
     )
 
 
-def _gpu_provisioner(collector: InstanceCollector, claims: ClaimKind) -> Controller[Node]:
+def _gpu_provisioner(collector: InstanceCollector, options: OperatorOptions) -> Controller[Node]:
     return Controller(
         Node,
         collector,
         name="gpu-provisioner",
-        watches=(Watch(claims.kind, map=_node_of, where=_is_gone),),
-        needs=(Access(Node, "patch", "delete"), Access(MACHINE.kind, "get"), Access(NODE_CLAIM.kind, "get")),
+        watches=tuple(
+            Watch(kind.kind, map=_node_of, where=_is_gone, optional=kind is not options.made) for kind in CLAIM_KINDS
+        ),
+        needs=(Access(Node, "patch", "delete"), *(Access(kind.kind, "get") for kind in CLAIM_KINDS)),
         concurrency=5,
     )
 
 
-def _owner(obj: Claim | Node) -> Iterable[ObjectKey]:
-    """The Workspace that a claim or node was made for."""
-    name = obj.metadata.labels.get(keys.WORKSPACE_LABEL)
-    namespace = obj.metadata.labels.get(keys.WORKSPACE_NAMESPACE_LABEL)
+def _workspace_of_claim(claim: Claim) -> Iterable[ObjectKey]:
+    """The Workspace that a claim was made for."""
+    owner = made_for(claim)
+    return (ObjectKey(owner.name, owner.namespace),) if owner.name and owner.namespace else ()
+
+
+def _workspace_of_node(node: Node) -> Iterable[ObjectKey]:
+    """The Workspace that a node was made for."""
+    name = node.metadata.labels.get(keys.WORKSPACE_LABEL)
+    namespace = node.metadata.labels.get(keys.WORKSPACE_NAMESPACE_LABEL)
     return (ObjectKey(name, namespace),) if name and namespace else ()
+
+
+def _workspace_of_pod(pod: Pod) -> Iterable[ObjectKey]:
+    """The Workspace that a pod serves."""
+    return (ObjectKey(pod.metadata.labels[keys.WORKSPACE_LABEL], pod.metadata.namespace),)
 
 
 def _claim_of(node: Node) -> Iterable[ObjectKey]:
@@ -169,7 +212,14 @@ def _asks_something(event: InformerEvent[Claim]) -> bool:
 
 def _asked(claim: Claim) -> tuple[object, ...]:
     metadata = claim.metadata
-    return (metadata.uid, metadata.generation, metadata.deletion_timestamp, metadata.finalizers, metadata.labels)
+    return (
+        metadata.uid,
+        metadata.generation,
+        metadata.deletion_timestamp,
+        metadata.finalizers,
+        metadata.labels,
+        metadata.annotations.get(keys.MADE_FOR_ANNOTATION),
+    )
 
 
 def _awaited_labels(workspace: Workspace, *, existing_only: bool) -> Iterable[str]:

@@ -148,6 +148,12 @@ class ConditionSet(Generic[C]):
         """Sets one condition True, its type for a reason, then recomputes the root."""
         return self.set(conditions, condition_type, Verdict("True", condition_type), now, generation)
 
+    def overrule(
+        self, conditions: Sequence[C], verdict: Verdict, now: datetime, generation: int | None = None
+    ) -> tuple[C, ...]:
+        """Has the root say what its dependents do not tell; it holds until one of them is set again."""
+        return self._root_last(set_condition(conditions, self._condition(self.root, verdict, generation, None), now))
+
     def _with_root(self, conditions: Sequence[C], now: datetime, generation: int | None) -> tuple[C, ...]:
         dependents = [self._current(find(conditions, name), name, generation) for name in self.dependents]
         root = self._condition(self.root, self.rule(self.root, dependents), generation, None)

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from kaito.api import keys
 from kaito.client.client import Client
-from kaito.client.errors import NotFound
-from kaito.controllers.claims import MACHINE, NODE_CLAIM, ClaimKind
-from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, Provider
+from kaito.client.errors import KubeError, NotFound
+from kaito.controllers.claim_registry import ClaimRegistry
+from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, Provider, ProviderError
 from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.termination import INSTANCE_POLL, remove_node
 from kaito.kube.core_v1 import Node
@@ -34,14 +34,16 @@ class InstanceCollector:
     Args:
         client: reads and writes.
         provider: the cloud.
-        claims: the kind of claim that instances are made for.
+        registry: finds claims.
         now: wall clock.
     """
 
-    def __init__(self, client: Client, provider: Provider, claims: ClaimKind, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: Client, provider: Provider, registry: ClaimRegistry, now: Callable[[], datetime]
+    ) -> None:
         self._client = client
         self._provider = provider
-        self._claims = claims
+        self._registry = registry
         self._now = now
 
     async def reconcile_key(self, key: ObjectKey) -> Result:
@@ -53,13 +55,13 @@ class InstanceCollector:
         # Labels are anybody's to change; the owner reference is what registration wrote.
         name = owner.name if owner else node.metadata.labels.get(keys.AGENT_POOL_LABEL, node.metadata.name)
         uid = await self._claim_uid(node, name)
-        if not uid or await self._claim_lives(name, uid):
+        if not uid or await self._claim_lives(name, uid, live=False):
             return Result()
         created = node.metadata.creation_timestamp
         age = self._now() - created if created is not None else ORPHAN_AGE
         if age < ORPHAN_AGE:
             return Result(requeue_after=ORPHAN_AGE - age + timedelta(seconds=1))
-        if await self._claim_lives_for_sure(name, uid):
+        if await self._claim_lives(name, uid, live=True):
             return Result()
         log.warning("removing a node whose claim is gone", extra={"node": key.name, "provider": self._provider.name})
         if not await self._provider.begin_delete(name, uid):
@@ -77,7 +79,7 @@ class InstanceCollector:
         for instance in await self._provider.list():
             if instance.state is InstanceState.DELETING or await self._node(instance.name) is not None:
                 continue
-            if not await self._claim_lives_for_sure(instance.name, instance.uid):
+            if not await self._claim_lives(instance.name, instance.uid, live=True):
                 log.warning("removing an instance whose claim is gone", extra={"instance": instance.name})
                 await self._provider.begin_delete(instance.name, instance.uid)
                 removed.append(instance)
@@ -91,23 +93,10 @@ class InstanceCollector:
         instance = await self._provider.observe(name)
         return instance.uid if instance is not None and self._provider.is_node_of(instance, node) else ""
 
-    async def _claim_lives(self, name: str, uid: str) -> bool:
-        return await self._has_uid(self._client, self._claims, name, uid)
-
-    async def _claim_lives_for_sure(self, name: str, uid: str) -> bool:
-        for kind in (MACHINE, NODE_CLAIM):
-            if await self._has_uid(self._client.live, kind, name, uid):
-                return True
-        return False
-
-    async def _has_uid(self, client: Client, kind: ClaimKind, name: str, uid: str) -> bool:
-        try:
-            claim = await client.get(kind.kind, ObjectKey(name))
-        except NotFound:
-            # The claim, or its whole kind, is not there.
-            return False
-        # A cloud that lost the uid is given the benefit of the doubt.
-        return uid in ("", claim.metadata.uid)
+    async def _claim_lives(self, name: str, uid: str, *, live: bool) -> bool:
+        found = await self._registry.named([name], live=live)
+        # A claim that cannot be read, and a cloud that lost the uid, are given the benefit of the doubt.
+        return bool(found.unreadable) or any(uid in ("", claim.metadata.uid) for claim in found.claims)
 
     async def _node(self, name: str) -> Node | None:
         try:
@@ -128,5 +117,7 @@ class Sweeper:
             await asyncio.sleep(SWEEP_INTERVAL.total_seconds())
             try:
                 await self._collector.sweep()
+            except (KubeError, ProviderError) as error:
+                log.warning("sweep failed; the next one tries again", extra={"error": str(error)})
             except Exception:
                 log.exception("sweep failed; the next one tries again")

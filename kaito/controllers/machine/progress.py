@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from kaito.api import keys
 from kaito.client.client import Client
-from kaito.controllers.claims import Claim, ClaimKind
+from kaito.controllers.claims import TERMINATING, Claim, ClaimKind, kind_of
 from kaito.controllers.gpu_provisioner.provider import Instance
 from kaito.kube.conditions import Verdict, same_conditions
 from kaito.kube.core_v1 import Node
@@ -88,6 +89,36 @@ class Progress:
         self._conditions = self._kind.conditions.set_true(
             self._conditions, step, self._now, self.claim.metadata.generation
         )
+
+
+async def tell_held_up(client: Client, claim: Claim, now: datetime, message: str, *, is_drained: bool = False) -> bool:
+    """Writes on a claim that is being deleted what its deletion waits for, unless that stands there.
+
+    Args:
+        client: writes.
+        claim: as it was read.
+        now: the time of what changes.
+        message: for people.
+        is_drained: whether its pods have gone, and it is the instance that is waited for.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        Conflict: somebody wrote meanwhile; reconcile again.
+    """
+    rules, generation = kind_of(claim).conditions, claim.metadata.generation
+    drained = Verdict("True", keys.DRAINED) if is_drained else Verdict("False", "Draining", message)
+    conditions = rules.set(claim.status.conditions, keys.DRAINED, drained, now, generation)
+    if is_drained:
+        verdict = Verdict("True", keys.INSTANCE_TERMINATING, message)
+        conditions = rules.set(conditions, keys.INSTANCE_TERMINATING, verdict, now, generation)
+    conditions = rules.overrule(conditions, Verdict("False", TERMINATING, message), now, generation)
+    if same_conditions(claim.status.conditions, conditions):
+        return False
+    status = {"conditions": [condition.to_dict() for condition in conditions]}
+    await client.status.patch(type(claim), claim.key, {**_at(claim), "status": status})
+    return True
 
 
 def _at(claim: Claim, metadata: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from kaito.api import keys
 from kaito.client.client import Client
 from kaito.client.errors import NotFound
-from kaito.controllers.claims import Claim, ClaimKind, instance_type_of, is_managed
+from kaito.controllers.claims import Claim, ClaimKind, instance_type_of, is_managed, lost_marks
 from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, LaunchSpec, Provider, ProviderError
 from kaito.controllers.machine.node import initialization_fault, mark_initialized, register
 from kaito.controllers.machine.progress import Progress
@@ -58,6 +58,7 @@ class ClaimReconciler:
             return Result(requeue_after=POLL_INTERVAL)
 
     async def _step(self, claim: Claim) -> Result:
+        claim = await self._put_back(claim)
         if claim.metadata.deletion_timestamp is not None:
             return await self._termination.step(claim, await self._nodes(claim))
         claim = await ensure_finalizer(self._client, claim, keys.TERMINATION_FINALIZER)
@@ -74,6 +75,16 @@ class ClaimReconciler:
             log.warning("node is going away, and its claim with it", extra={"claim": claim.metadata.name})
             await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
         return result
+
+    async def _put_back(self, claim: Claim) -> Claim:
+        """Puts back what somebody took off of that by which a claim's Workspace finds it."""
+        lost = lost_marks(claim)
+        if not lost:
+            return claim
+        log.warning("claim gets its lost marks back", extra={"claim": claim.metadata.name, "lost": lost})
+        metadata = {"resourceVersion": claim.metadata.resource_version, **lost}
+        put: Claim = await self._client.patch(self._claims.kind, claim.key, {"metadata": metadata})
+        return put
 
     async def _advance(self, claim: Claim, progress: Progress) -> Result:
         instance = await self._launch(claim, progress)

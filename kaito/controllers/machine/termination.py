@@ -15,6 +15,7 @@ from kaito.client.transport import Request
 from kaito.controllers.claims import Claim
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.machine.node import is_of
+from kaito.controllers.machine.progress import tell_held_up
 from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.pod_v1 import Toleration
 from kaito.runtime.owners import drop_finalizer
@@ -22,7 +23,9 @@ from kaito.runtime.reconciler import Result
 
 log = logging.getLogger(__name__)
 
+# A pod is looked for soon after its deletion began, and less often the longer it stays: a tenth of the time so far.
 DRAIN_POLL = timedelta(seconds=1)
+MAX_DRAIN_POLL = timedelta(seconds=30)
 INSTANCE_POLL = timedelta(seconds=5)
 # A kubelet that is gone ends no pod: after this long past its time a pod is not waited for (karpenter).
 STUCK_AFTER = timedelta(minutes=1)
@@ -55,16 +58,26 @@ class Termination:
         own = [node for node in nodes if is_of(node, claim)]
         # Where the instance is gone, nobody is left who could end the pods.
         if own and await self._provider.observe(name) is not None:
-            staying = [await self._drain(await self._cordon(node)) for node in own]
-            if any(staying):
-                return Result(requeue_after=DRAIN_POLL)
+            holds = [held for node in own if (held := await self._drain(await self._cordon(node)))]
+            if holds:
+                await self._tell(claim, holds[0])
+                return Result(requeue_after=self._poll(claim))
         if not await self._provider.begin_delete(name, claim.metadata.uid):
+            await self._tell(claim, f"{self._provider.name} is deleting instance {name}", is_drained=True)
             return Result(requeue_after=INSTANCE_POLL)
         for node in own:
             await remove_node(self._client, node)
         await drop_finalizer(self._client, claim, keys.TERMINATION_FINALIZER)
         log.info("claim terminated", extra={"claim": name})
         return Result()
+
+    async def _tell(self, claim: Claim, message: str, *, is_drained: bool = False) -> None:
+        if await tell_held_up(self._client, claim, self._now(), message, is_drained=is_drained):
+            log.info("claim's deletion waits", extra={"claim": claim.metadata.name, "why": message})
+
+    def _poll(self, claim: Claim) -> timedelta:
+        began = claim.metadata.deletion_timestamp or self._now()
+        return min(MAX_DRAIN_POLL, max(DRAIN_POLL, (self._now() - began) / 10))
 
     async def _cordon(self, node: Node) -> Node:
         if any(taint.key == keys.DISRUPTED_TAINT for taint in node.spec.taints):
@@ -77,16 +90,21 @@ class Termination:
         }
         return await self._client.patch(Node, node.key, {"metadata": metadata, "spec": {"taints": taints}})
 
-    async def _drain(self, node: Node) -> int:
-        """Asks the pods of a node to leave; returns how many are still there."""
+    async def _drain(self, node: Node) -> str | None:
+        """Asks the pods of a node to leave; returns in words who is still there, and why."""
         pods = await self._client.live.list(Pod, fields=f"spec.nodeName={node.metadata.name}")
         staying = [pod for pod in pods if self._must_leave(pod)]
-        for pod in staying:
-            if pod.metadata.deletion_timestamp is None:
-                await self._evict(pod)
-        return len(staying)
+        ending = [f"{pod.key} is ending" for pod in staying if pod.metadata.deletion_timestamp is not None]
+        asked = [pod for pod in staying if pod.metadata.deletion_timestamp is None]
+        held = [f"{pod.key}: {refusal}" for pod in asked if (refusal := await self._evict(pod)) is not None]
+        if not staying:
+            return None
+        # Who was asked just now has not begun to end; who refuses is what a person can do something about.
+        why = next(iter((*held, *ending)), f"{staying[0].key} is ending")
+        return f"node {node.metadata.name} waits for pods to leave ({len(staying)}): {why}"
 
-    async def _evict(self, pod: Pod) -> None:
+    async def _evict(self, pod: Pod) -> str | None:
+        """Asks a pod to leave; returns why it may not, if a disruption budget holds it."""
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -98,10 +116,11 @@ class Termination:
         try:
             await self._client.request(request)
         except NotFound:
-            return
+            return None
         except TooManyRequests as error:
-            # A disruption budget holds the pod: it is asked again, for as long as it takes.
-            log.info("pod stays for now", extra={"pod": str(pod.key), "error": error.message})
+            # A disruption budget holds the pod: it is asked again, for as long as it takes. The causes name it.
+            return "; ".join(cause.message for cause in error.causes if cause.message) or error.message
+        return None
 
     def _must_leave(self, pod: Pod) -> bool:
         if pod.status.phase in ("Succeeded", "Failed"):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import WantedClaim
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, NotFound
-from kaito.client.results import ObjectList, Unreadable
-from kaito.controllers.claims import NOT_TAKEN_UP, Claim, ClaimKind, first_unmet
+from kaito.controllers.claim_registry import ClaimRegistry, FoundClaims
+from kaito.controllers.claims import NOT_TAKEN_UP, Claim, ClaimKind, first_unmet, kind_of
 from kaito.controllers.machine.node import gpu_count, is_ready
 from kaito.controllers.workspace.plan import Plan
+from kaito.controllers.workspace.release import EPOCH, selector, what_remains
 from kaito.controllers.workspace.status import Report
 from kaito.controllers.workspace.wanted import claim_request, is_of, wanted_claims
 from kaito.kube.conditions import is_true
@@ -26,10 +26,6 @@ from kaito.kube.selectors import selector_predicate
 from kaito.runtime.apply import NotOurs
 
 log = logging.getLogger(__name__)
-
-# A claim that was made a moment ago may be ahead of what is known of its Workspace.
-ORPHAN_AGE = timedelta(seconds=30)
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +71,42 @@ class NodeSupply:
 
     Args:
         client: reads (from a cache) and writes.
-        claims: the wire kind of claims.
+        registry: finds claims of both wire kinds: a claim on record keeps its place, whichever kind is made now.
+        made: the wire kind of claims that are made; None: none are (``--node-provisioner byo``).
         now: wall clock.
     """
 
-    def __init__(self, client: Client, claims: ClaimKind, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: Client, registry: ClaimRegistry, made: ClaimKind | None, now: Callable[[], datetime]
+    ) -> None:
         self._client = client
-        self._claims = claims
+        self._registry = registry
+        self._made = made
         self._now = now
-        # Claims that this process knows to have been there: one that is missing then is gone, not yet to be made.
-        self._seen: set[str] = set()
+        # By Workspace, claims that this process knows to have been there: one that is missing then is gone, not yet to
+        # be made. It counts for as long as it is on record, so that a save that fails forgets nothing.
+        self._seen: dict[ObjectKey, frozenset[str]] = {}
 
     async def wanted(self, workspace: Workspace, plan: Plan) -> tuple[WantedClaim, ...]:
         """The claims that the Workspace is to have; to be persisted before `step` makes them."""
-        found = await self._claims_of(workspace.key)
-        names = {claim.metadata.name for claim in found} | {unreadable.key.name for unreadable in found.unreadable}
-        self._seen |= names
-        vanished = {wanted.name for wanted in workspace.status.node_claims} & self._seen - names
-        self._seen -= vanished
-        return wanted_claims(workspace, plan.nodes, found, self._now(), vanished)
+        recorded = _recorded(workspace)
+        found = await self._claims_of(workspace)
+        missing = self._seen.get(workspace.key, frozenset()) & recorded - found.names
+        if missing:
+            # Another node is paid for: what a list does not show any more is asked for by name, past the cache.
+            live = await self._registry.named(missing, live=True)
+            found += FoundClaims(_own(live, workspace), live.unreadable)
+        self._seen[workspace.key] = found.names | (self._seen.get(workspace.key, frozenset()) & recorded)
+        return wanted_claims(workspace, plan.nodes, found.claims, self._now(), missing - found.names)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forgets what is remembered of a Workspace that is gone."""
+        self._seen.pop(key, None)
 
     def asked_for(self, wanted: Sequence[WantedClaim]) -> Supply:
         """How the nodes are while their claims are only on record, or nobody has looked at them."""
-        return self._not_ready(wanted[0].name, self._claims.launched, NOT_TAKEN_UP, ())
+        kind = _kind_made(self._made)
+        return _not_ready(kind, wanted[0].name, kind.launched, NOT_TAKEN_UP, ())
 
     async def step(self, workspace: Workspace, plan: Plan) -> Supply:
         """Makes the claims on record that there are not, and tells how far the nodes are.
@@ -107,135 +116,64 @@ class NodeSupply:
         """
         if not plan.makes_nodes:
             return await self._existing(workspace, plan)
-        found = await self._claims_of(workspace.key)
-        by_name = {claim.metadata.name: claim for claim in found if is_of(claim, workspace)}
-        await self._release_others(workspace, found)
+        found = await self._claims_of(workspace)
+        by_name = {claim.metadata.name: claim for claim in _own(found, workspace)}
+        unreadable = {each.name: each for each in found.unreadable}
         claims, waiting = [], []
         for wanted in workspace.status.node_claims:
             if wanted.name in by_name:
                 claims.append(by_name[wanted.name])
-            elif any(unreadable.key.name == wanted.name for unreadable in found.unreadable):
-                return self._not_ready(wanted.name, keys.READY, "its status breaks its schema; delete it", ())
+            elif wanted.name in unreadable:
+                kind = unreadable[wanted.name].kind
+                return _not_ready(kind, wanted.name, keys.READY, "its status breaks its schema; delete it", ())
             elif wanted.not_before is not None and wanted.not_before > self._now():
                 waiting.append(wanted)
             else:
                 claims.append(await self._make(workspace, plan, wanted))
         return self._held_back(waiting) if waiting else await self._assess(claims, plan)
 
-    async def release(self, workspace: Workspace) -> list[str]:
-        """Deletes all claims of a Workspace, those that cannot be read too; returns what is still there."""
-        found = await self._claims_of(workspace.key, f"{keys.WORKSPACE_UID_LABEL}={workspace.metadata.uid}")
-        for claim in found:
-            await self._delete(claim)
-        for unreadable in found.unreadable:
-            await self._delete_unreadable(unreadable)
-        names = [claim.metadata.name for claim in found] + [unreadable.key.name for unreadable in found.unreadable]
-        return [f"{self._claims.kind.__name__} {name}" for name in names]
-
-    async def collect_orphans(self, key: ObjectKey) -> timedelta | None:
-        """Deletes the claims of a Workspace that is gone, after a delay and a live read that confirms it.
-
-        Returns:
-            When to look again, because a claim is too young to be taken for an orphan.
-        """
-        found = await self._claims_of(key, keys.WORKSPACE_UID_LABEL)
-        orphans = [claim for claim in found if claim.metadata.deletion_timestamp is None]
-        if not (orphans or found.unreadable) or not await self._is_gone(key):
-            return None
-        old = [claim for claim in orphans if self._now() - (claim.metadata.creation_timestamp or EPOCH) >= ORPHAN_AGE]
-        for claim in old:
-            log.warning("removing a claim whose workspace is gone", extra={"claim": claim.metadata.name})
-            await self._delete(claim)
-        for unreadable in found.unreadable:
-            await self._delete_unreadable(unreadable)
-        return None if len(old) == len(orphans) else ORPHAN_AGE
-
-    async def _is_gone(self, key: ObjectKey) -> bool:
-        try:
-            await self._client.live.get(Workspace, key)
-        except NotFound as error:
-            # Without a reason it is the whole kind that the server does not know, which says nothing of one object.
-            return error.reason == "NotFound"
-        return False
-
-    async def _claims_of(self, key: ObjectKey, *more: str) -> ObjectList[Claim]:
-        terms = (f"{keys.WORKSPACE_LABEL}={key.name}", f"{keys.WORKSPACE_NAMESPACE_LABEL}={key.namespace}", *more)
-        try:
-            found: ObjectList[Claim] = await self._client.list(self._claims.kind, labels=",".join(terms))
-        except NotFound:
-            # Where nodes are brought along, the CRD may not be installed, and nothing may wait for it.
-            return ObjectList((), "")
-        return found
+    async def _claims_of(self, workspace: Workspace) -> FoundClaims:
+        """The claims with the Workspace's labels, and those on its record that have lost them."""
+        found = await self._registry.labelled(selector(workspace.key))
+        recorded = await self._registry.named(_recorded(workspace) - found.names)
+        return found + FoundClaims(_own(recorded, workspace), recorded.unreadable)
 
     async def _make(self, workspace: Workspace, plan: Plan, wanted: WantedClaim) -> Claim:
-        claim = self._claims.build(claim_request(workspace, plan, wanted))
-        try:
-            made: Claim = await self._client.create(claim)
-        except AlreadyExists:
-            made = await self._client.live.get(self._claims.kind, claim.key)
-            if not is_of(made, workspace):
-                raise NotOurs(
-                    f"{claim.kind} {claim.metadata.name} exists and was not made for this Workspace: delete it"
-                ) from None
-            return made
-        log.info("claim made", extra={"workspace": str(workspace.key), "claim": claim.metadata.name})
-        return made
-
-    async def _release_others(self, workspace: Workspace, found: Sequence[Claim]) -> None:
-        """Deletes what is left of this name's past: claims of an earlier Workspace, or that are wanted no more.
-
-        Claims without our uid label were made by somebody else, such as an upstream KAITO before us, and stay.
-        """
-        kept = {wanted.name for wanted in workspace.status.node_claims}
-        others = [
-            claim
-            for claim in found
-            if claim.metadata.name not in kept
-            and claim.metadata.deletion_timestamp is None
-            and keys.WORKSPACE_UID_LABEL in claim.metadata.labels
-        ]
-        if not others:
-            return
-        # A node may hang on it: what is wanted is asked for past the cache.
-        live = await self._client.live.get(Workspace, workspace.key)
-        kept = {wanted.name for wanted in live.status.node_claims}
-        for claim in others:
-            if claim.metadata.name not in kept:
-                log.warning("removing a claim that is not wanted any more", extra={"claim": claim.metadata.name})
-                await self._delete(claim)
-
-    async def _delete(self, claim: Claim) -> None:
-        if claim.metadata.deletion_timestamp is not None:
-            return
-        try:
-            await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
-        except NotFound:
-            return
-
-    async def _delete_unreadable(self, claim: Unreadable) -> None:
-        with contextlib.suppress(NotFound):
-            await self._client.delete(self._claims.kind, claim.key, uid=claim.uid)
+        # Whatever the kind: what this process does not see may have been made by the one before it.
+        existing = await self._registry.named([wanted.name], live=True)
+        if not existing.names:
+            claim = _kind_made(self._made).build(claim_request(workspace, plan, wanted))
+            try:
+                made: Claim = await self._client.create(claim)
+            except AlreadyExists:
+                existing = await self._registry.named([wanted.name], live=True)
+            else:
+                log.info("claim made", extra={"workspace": str(workspace.key), "claim": claim.metadata.name})
+                return made
+        own = _own(existing, workspace)
+        if not own:
+            kind = existing.claims[0].kind if existing.claims else _kind_made(self._made).kind.__name__
+            raise NotOurs(f"{kind} {wanted.name} exists and was not made for this Workspace: delete it")
+        return own[0]
 
     def _held_back(self, waiting: Sequence[WantedClaim]) -> Supply:
         first = min(waiting, key=lambda wanted: wanted.not_before or EPOCH)
         wait = max((first.not_before or EPOCH) - self._now(), timedelta(seconds=1))
+        kind = _kind_made(self._made).kind.__name__
         message = (
-            f"{self._claims.kind.__name__} {first.name} is made in {wait.total_seconds():.0f} s: its node was lost "
-            f"{first.incarnation} times; find out what takes nodes away"
+            f"{kind} {first.name} is made in {wait.total_seconds():.0f} s: "
+            f"its node was lost {first.incarnation} times; find out what takes nodes away"
         )
         return Supply(False, "NodeClaimNotReady", message, (), look_again=wait)
-
-    def _not_ready(self, name: str, step: str, why: str, nodes: tuple[str, ...]) -> Supply:
-        message = f"{self._claims.kind.__name__} {name}: {step} is not True: {why}"
-        return Supply(False, "NodeClaimNotReady", message, nodes)
 
     async def _assess(self, claims: Sequence[Claim], plan: Plan) -> Supply:
         nodes = tuple(claim.status.node_name for claim in claims if claim.status.node_name)
         for claim in claims:
             if claim.metadata.deletion_timestamp is not None:
-                return Supply(False, "NodeClaimNotReady", f"{claim.kind} {claim.metadata.name} is being deleted", nodes)
+                return Supply(False, "NodeClaimNotReady", f"{what_remains(claim)} is being deleted", nodes)
             if not is_true(claim.status.conditions, keys.READY):
-                return self._not_ready(claim.metadata.name, *first_unmet(self._claims, claim), nodes)
+                kind = kind_of(claim)
+                return _not_ready(kind, claim.metadata.name, *first_unmet(kind, claim), nodes)
         if len(nodes) < len(claims):
             return Supply(False, "NodeClaimNotReady", "a claim is ready and names no node", nodes)
         return await self._assess_nodes(nodes, plan, claimed=True)
@@ -266,8 +204,24 @@ class NodeSupply:
         if len(nodes) >= plan.nodes:
             return await self._assess_nodes(names, plan, claimed=False)
         wanted = ", ".join(f"{key}={value}" for key, value in plan.node_labels.items())
-        message = (
-            f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some, "
-            f"or set resource.instanceType to have nodes made"
-        )
+        instead = ", or set resource.instanceType to have nodes made" if self._made is not None else ""
+        message = f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some{instead}"
         return Supply(False, "NodeNotReady", message, names, claimed=False)
+
+
+def _not_ready(kind: ClaimKind, name: str, step: str, why: str, nodes: tuple[str, ...]) -> Supply:
+    message = f"{kind.kind.__name__} {name}: {step} is not True: {why}"
+    return Supply(False, "NodeClaimNotReady", message, nodes)
+
+
+def _kind_made(made: ClaimKind | None) -> ClaimKind:
+    assert made is not None, "a plan that makes nodes needs a kind of claim"
+    return made
+
+
+def _recorded(workspace: Workspace) -> frozenset[str]:
+    return frozenset(wanted.name for wanted in workspace.status.node_claims)
+
+
+def _own(found: FoundClaims, workspace: Workspace) -> tuple[Claim, ...]:
+    return tuple(claim for claim in found.claims if is_of(claim, workspace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,13 @@ class PlanError(Exception):
         self.reason = reason
         self.field = field
         self.message = f"{field}: {message}"
+
+
+# A Service is named after the Workspace: a DNS label that begins with a letter.
+MAX_NAME = 63
+# Of a StatefulSet, whose pods carry NAME-REVISION (10 characters) as a label's value.
+MAX_NAME_OF_MANY = 52
+_SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,9 @@ class Planner:
                 "pod templates are not part of this version; name a preset",
             )
         preset = self._preset(inference.preset.name)
+        return _named(workspace, self._plan(workspace, preset))
+
+    def _plan(self, workspace: Workspace, preset: ModelPreset) -> Plan:
         runtime = self._runtime_of(workspace)
         labels = _node_labels(workspace)
         if self._use_existing_nodes or not workspace.resource.instance_type:
@@ -130,6 +141,22 @@ class Planner:
                     f"metadata.annotations[{keys.RUNTIME_ANNOTATION}]",
                     f"{json.dumps(asked)} is no runtime; choose vllm or transformers",
                 )
+
+
+def _named(workspace: Workspace, plan: Plan) -> Plan:
+    """The plan, if what is made for it can bear the Workspace's name."""
+    name = workspace.metadata.name
+    limit, why = (MAX_NAME, "its Service") if plan.nodes == 1 else (MAX_NAME_OF_MANY, f"a model on {plan.nodes} nodes")
+    if len(name) > limit:
+        message = f"{json.dumps(name)} has {len(name)} characters; for {why} at most {limit} are allowed"
+        raise PlanError("InvalidName", "metadata.name", message)
+    if not _SERVICE_NAME.fullmatch(name):
+        message = (
+            f"{json.dumps(name)} cannot be the name of its Service: lower-case letters, digits and dashes are allowed, "
+            f"beginning with a letter and ending with a letter or digit"
+        )
+        raise PlanError("InvalidName", "metadata.name", message)
+    return plan
 
 
 def _node_labels(workspace: Workspace) -> dict[str, str]:

@@ -12,9 +12,12 @@ from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
+from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import ClaimKind
 from kaito.controllers.workspace.nodes import NodeSupply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
+from kaito.controllers.workspace.pods import pods_of, replace_outdated, workload_fault
+from kaito.controllers.workspace.release import ClaimRelease
 from kaito.controllers.workspace.status import Report
 from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
 from kaito.kube.apps_v1 import Deployment, StatefulSet
@@ -44,9 +47,10 @@ class WorkspaceReconciler:
         client: reads (from a cache) and writes.
         applier: applies workloads.
         planner: works out what is needed.
-        claims: the wire kind of claims.
+        claims: the wire kind of claims that are made; None: none are.
         options: of all workloads.
         now: wall clock, for condition times.
+        registry: finds claims, of both wire kinds; default: any there are.
     """
 
     def __init__(
@@ -54,16 +58,19 @@ class WorkspaceReconciler:
         client: Client,
         applier: Applier,
         planner: Planner,
-        claims: ClaimKind,
+        claims: ClaimKind | None,
         options: WorkloadOptions,
         now: Callable[[], datetime],
+        registry: ClaimRegistry | None = None,
     ) -> None:
         self._client = client
         self._applier = applier
         self._planner = planner
         self._options = options
         self._now = now
-        self._supply = NodeSupply(client, claims, now)
+        registry = registry or ClaimRegistry(client)
+        self._supply = NodeSupply(client, registry, claims, now)
+        self._release = ClaimRelease(client, registry, now)
         self._held: dict[ObjectKey, datetime] = {}
 
     async def reconcile_key(self, key: ObjectKey) -> Result:
@@ -72,10 +79,12 @@ class WorkspaceReconciler:
             workspace = await self._client.get(Workspace, key)
         except NotFound:
             self._held.pop(key, None)
-            return Result(requeue_after=await self._supply.collect_orphans(key))
+            self._supply.forget(key)
+            return Result(requeue_after=await self._release.of_nobody(key))
         if workspace.metadata.deletion_timestamp is not None:
             return await self._delete(workspace)
         try:
+            await self._release.of_earlier(workspace)
             return await self._advance(workspace, self._planner.plan(workspace))
         except PlanError as error:
             await self._refuse(key, error.reason, error.message)
@@ -90,6 +99,7 @@ class WorkspaceReconciler:
     async def _advance(self, workspace: Workspace, plan: Plan) -> Result:
         if plan.makes_nodes:
             workspace = await self._prepare(workspace, plan)
+            await self._release.of_unwanted(workspace)
         report = Report(workspace, self._now())
         supply = await self._supply.step(workspace, plan)
         supply.describe(report)
@@ -142,7 +152,8 @@ class WorkspaceReconciler:
             NotOurs, Invalid, Forbidden: it cannot run.
         """
         wanted = workload(workspace, plan, self._options)
-        for made in (wanted, service(workspace)):
+        services = [service(workspace), *([headless_service(workspace)] if plan.nodes > 1 else [])]
+        for made in (wanted, *services):
             existing = await self._find(type(made), made.key)
             if existing is not None:
                 check_owner(existing, workspace)
@@ -182,8 +193,13 @@ class WorkspaceReconciler:
         await self._applier.apply(service(workspace), workspace)
         if plan.nodes > 1:
             await self._applier.apply(headless_service(workspace), workspace)
-        applied = await self._applier.apply(workload(workspace, plan, self._options), workspace)
-        return _workload_fault(applied.object, plan.nodes)
+        applied = (await self._applier.apply(workload(workspace, plan, self._options), workspace)).object
+        if workload_fault(applied, (), plan.nodes) is None:
+            return None
+        pods = await pods_of(self._client, applied)
+        if isinstance(applied, StatefulSet):
+            await replace_outdated(self._client, applied, pods)
+        return workload_fault(applied, pods, plan.nodes)
 
     async def _refuse(self, key: ObjectKey, reason: str, message: str) -> None:
         # Read again: what was read at first may have been written since.
@@ -191,6 +207,8 @@ class WorkspaceReconciler:
         if workspace is None:
             return
         report = Report(workspace, self._now())
+        if not report.says(keys.RESOURCE_READY, reason, message):
+            log.info("workspace refused", extra={"workspace": str(key), "reason": reason, "error": message})
         report.false(keys.RESOURCE_READY, reason, message)
         report.false(keys.INFERENCE_READY, reason, message)
         report.sum_up()
@@ -209,11 +227,12 @@ class WorkspaceReconciler:
         kinds: Sequence[type[Resource]] = (Deployment, StatefulSet, Service)
         for kind in kinds:
             await self._delete_owned(kind, workspace)
-        remaining = await self._supply.release(workspace)
+        remaining = await self._release.of(workspace)
         if remaining:
             report = Report(workspace, self._now())
             waits = f"being deleted; waits for {', '.join(remaining)} to go"
             report.true(keys.WORKSPACE_DELETING, "workspaceDeleted", waits)
+            report.false(keys.RESOURCE_READY, "workspaceDeleted", waits)
             report.false(keys.INFERENCE_READY, "workspaceDeleted", "being deleted")
             report.sum_up()
             await report.save(self._client)
@@ -239,16 +258,3 @@ def _kind_of(plan: Plan) -> type[Deployment] | type[StatefulSet]:
 
 def _named(workspace: Workspace) -> dict[str, object]:
     return {"name": workspace.metadata.name, "namespace": workspace.metadata.namespace}
-
-
-def _workload_fault(applied: Deployment | StatefulSet, replicas: int) -> str | None:
-    """Why a workload does not serve yet; None when it does."""
-    status = applied.status
-    # What is said of an earlier generation is not about the pods that are wanted now.
-    is_current = status.observed_generation >= applied.metadata.generation
-    ready = min(status.ready_replicas, status.updated_replicas) if is_current else 0
-    if ready >= replicas:
-        return None
-    stuck = next((item for item in status.conditions if item.type == "Progressing" and item.status == "False"), None)
-    why = f": {stuck.message}" if is_current and stuck is not None else ""
-    return f"{applied.kind} {applied.metadata.name}: {ready} of {replicas} pods are ready{why}"

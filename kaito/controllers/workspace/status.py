@@ -42,6 +42,11 @@ class Report:
         """A condition cannot be told."""
         self._set(condition_type, "Unknown", reason, message)
 
+    def says(self, condition_type: str, reason: str, message: str) -> bool:
+        """Whether a condition says this already."""
+        found = find(self._conditions, condition_type)
+        return found is not None and (found.reason, found.message) == (reason, message[:MAX_MESSAGE])
+
     def claims(self, wanted: Sequence[WantedClaim]) -> None:
         """The claims that the Workspace is to have."""
         self._fields["nodeClaims"] = [claim.to_dict() for claim in wanted]

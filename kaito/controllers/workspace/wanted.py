@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import WantedClaim
-from kaito.controllers.claims import Claim, ClaimRequest
+from kaito.controllers.claims import Claim, ClaimRequest, MadeFor, made_for
 from kaito.controllers.workspace.plan import Plan
 
 DEFAULT_DISK_GIB = 100
@@ -85,13 +85,9 @@ def _successor(workspace: Workspace, recorded: WantedClaim, claim: Claim | None,
     return successor
 
 
-def claim_labels(workspace: Workspace) -> dict[str, str]:
-    """Labels that tie a claim, and its node, to a Workspace."""
-    return {
-        keys.WORKSPACE_LABEL: workspace.metadata.name,
-        keys.WORKSPACE_NAMESPACE_LABEL: workspace.metadata.namespace or "",
-        keys.WORKSPACE_UID_LABEL: workspace.metadata.uid,
-    }
+def owner_of_claims(workspace: Workspace) -> MadeFor:
+    """What ties a claim, and its node, to a Workspace."""
+    return MadeFor(workspace.metadata.namespace or "", workspace.metadata.name, workspace.metadata.uid)
 
 
 def claim_request(workspace: Workspace, plan: Plan, wanted: WantedClaim) -> ClaimRequest:
@@ -101,10 +97,11 @@ def claim_request(workspace: Workspace, plan: Plan, wanted: WantedClaim) -> Clai
         name=wanted.name,
         instance_type=workspace.resource.instance_type,
         disk_gib=round(plan.preset.disk_gib) or DEFAULT_DISK_GIB,
-        labels={**plan.node_labels, **claim_labels(workspace)},
+        labels={**plan.node_labels, **owner_of_claims(workspace).labels},
+        annotations={keys.MADE_FOR_ANNOTATION: str(owner_of_claims(workspace))},
     )
 
 
 def is_of(claim: Claim, workspace: Workspace) -> bool:
     """Whether a claim was made for this very Workspace, not for an earlier one of its name."""
-    return claim.metadata.labels.get(keys.WORKSPACE_UID_LABEL) == workspace.metadata.uid
+    return made_for(claim).uid == workspace.metadata.uid

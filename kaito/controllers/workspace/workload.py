@@ -20,6 +20,8 @@ TORCH_PORT = 29500
 """torch's rendezvous port, on which the pods of one model find each other."""
 PROBE_PERIOD_S = 10
 ADAPTERS_DIR = "/mnt/adapter"
+WORKSPACE_SELECTOR = (keys.WORKSPACE_LABEL,)
+"""Labels by which a workload's pods are found, and watched."""
 DEFAULT_IMAGE = "ghcr.io/kaito-project/kaito-python/inference:0.1.0"
 
 

@@ -14,9 +14,12 @@ from kaito.controllers.claims import (
     NODE_CLAIM,
     ClaimKind,
     ClaimRequest,
+    MadeFor,
     first_unmet,
     instance_type_of,
     is_managed,
+    lost_marks,
+    made_for,
 )
 
 REQUEST = ClaimRequest("ws1", "Standard_NC6s_v3", 80, {"kaito.sh/workspace": "phi", "apps": "phi-3"})
@@ -63,6 +66,50 @@ def test_a_claim_of_somebody_else_is_known_by_its_labels(
     machine: Callable[..., Machine], labels: dict[str, str], managed: bool
 ) -> None:
     assert is_managed(machine(metadata={"labels": labels})) == managed
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": {"kaito.sh/workspace-uid": "u"}},
+        {"labels": {}, "annotations": {"kaito.sh/made-for": "default/phi/u"}},
+        {"labels": {}, "finalizers": ["karpenter.sh/termination"]},
+    ],
+    ids=["the uid is left", "the annotation is left", "name and finalizer are left"],
+)
+def test_a_claim_of_ours_stays_ours_while_any_mark_is_left(
+    machine: Callable[..., Machine], metadata: dict[str, Any]
+) -> None:
+    assert is_managed(machine(metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    ("name", "finalizers"), [("general-x7k2p", ["karpenter.sh/termination"]), ("ws012345678", ["theirs"])]
+)
+def test_neither_a_finalizer_nor_a_name_alone_makes_a_claim_ours(
+    machine: Callable[..., Machine], name: str, finalizers: list[str]
+) -> None:
+    assert not is_managed(machine(name, metadata={"labels": {}, "finalizers": finalizers}))
+
+
+def test_marks_that_somebody_took_off_or_changed_are_put_back_from_the_annotation(
+    machine: Callable[..., Machine],
+) -> None:
+    labels = MadeFor("default", "phi", "u").labels
+    annotations = {"kaito.sh/made-for": "default/phi/u"}
+    assert lost_marks(machine(metadata={"labels": labels, "annotations": annotations})) == {}
+    for name in labels:
+        others = {key: value for key, value in labels.items() if key != name}
+        for changed in (others, {**others, name: "nonsense"}):
+            claim = machine(metadata={"labels": changed, "annotations": annotations})
+            assert made_for(claim) == MadeFor("default", "phi", "u")
+            assert lost_marks(claim) == {"labels": {name: labels[name]}}
+    assert lost_marks(machine(metadata={"labels": labels})) == {"annotations": annotations}
+
+
+def test_claims_of_an_upstream_kaito_get_no_marks_of_ours(machine: Callable[..., Machine]) -> None:
+    labels = {"kaito.sh/workspace": "phi", "kaito.sh/workspacenamespace": "default"}
+    assert lost_marks(machine(metadata={"labels": labels})) == {}
 
 
 @pytest.mark.parametrize(("group", "managed"), [("kaito.sh", True), ("karpenter.azure.com", False)])

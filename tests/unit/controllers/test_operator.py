@@ -10,7 +10,14 @@ import pytest
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.controllers import ALL_CONTROLLERS, OperatorOptions, add_operator
-from kaito.controllers.operator import _asked, _awaited_labels, _claim_of, _node_of, _owner
+from kaito.controllers.operator import (
+    _asked,
+    _awaited_labels,
+    _claim_of,
+    _node_of,
+    _workspace_of_claim,
+    _workspace_of_node,
+)
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.manager import Manager
@@ -42,9 +49,11 @@ def test_a_claim_wakes_the_node_that_it_brought(machine: Machines) -> None:
 
 def test_claims_and_nodes_wake_the_workspace_that_they_were_made_for(machine: Machines, node: Nodes) -> None:
     labels = {"kaito.sh/workspace": "phi", "kaito.sh/workspacenamespace": "demo"}
-    assert list(_owner(machine(metadata={"labels": labels}))) == [ObjectKey("phi", "demo")]
-    assert list(_owner(node(metadata={"labels": labels}))) == [ObjectKey("phi", "demo")]
-    assert list(_owner(node())) == []
+    assert list(_workspace_of_claim(machine(metadata={"labels": labels}))) == [ObjectKey("phi", "demo")]
+    marked = {"labels": {}, "annotations": {"kaito.sh/made-for": "demo/phi/uid-1"}}
+    assert list(_workspace_of_claim(machine(metadata=marked))) == [ObjectKey("phi", "demo")]
+    assert list(_workspace_of_node(node(metadata={"labels": labels}))) == [ObjectKey("phi", "demo")]
+    assert list(_workspace_of_node(node())) == []
 
 
 @pytest.mark.parametrize(
@@ -76,13 +85,17 @@ def test_labels_of_existing_nodes_are_awaited_where_existing_nodes_are_used(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (OperatorOptions(cloud="kwok"), ["workspace", "machine", "gpu-provisioner"]),
-        (OperatorOptions(cloud="kwok", controllers=("machine",)), ["machine"]),
-        (OperatorOptions(node_provisioner="byo"), ["workspace"]),
+        (OperatorOptions(cloud="kwok"), ["workspace", "machine", "nodeclaim", "gpu-provisioner"]),
+        (OperatorOptions(cloud="kwok", controllers=("machine",)), ["machine", "nodeclaim"]),
+        (
+            OperatorOptions(cloud="kwok", node_provisioner="byo"),
+            ["workspace", "machine", "nodeclaim", "gpu-provisioner"],
+        ),
+        (OperatorOptions(cloud=None, node_provisioner="byo"), ["workspace"]),
     ],
 )
 def test_the_chosen_controllers_run_and_no_others(options: OperatorOptions, expected: list[str]) -> None:
     manager = Manager("kaito", None, metrics="0", health="0", transport=FakeApi().transport())
     add_operator(manager, options)
     assert [controller.name for controller in manager._controllers] == expected
-    assert set(expected) <= set(ALL_CONTROLLERS)
+    assert {name for name in expected if name != "nodeclaim"} <= set(ALL_CONTROLLERS)

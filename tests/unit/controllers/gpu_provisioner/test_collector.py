@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +14,8 @@ from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.client.client import Client
 from kaito.client.errors import ApiError
-from kaito.controllers.claims import MACHINE, NODE_CLAIM
-from kaito.controllers.gpu_provisioner.collector import ORPHAN_AGE, InstanceCollector
+from kaito.controllers.claim_registry import ClaimRegistry
+from kaito.controllers.gpu_provisioner.collector import ORPHAN_AGE, SWEEP_INTERVAL, InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import InstanceState, ProviderError
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
@@ -35,7 +37,7 @@ class Scene:
         self.client = client
         self.cloud = cloud
         self.now = now + ORPHAN_AGE
-        self.collector = InstanceCollector(client, cloud, MACHINE, lambda: self.now)
+        self.collector = InstanceCollector(client, cloud, ClaimRegistry(client), lambda: self.now)
 
     async def look(self, name: str = NAME) -> Result:
         return await self.collector.reconcile_key(ObjectKey(name))
@@ -190,12 +192,47 @@ def test_a_sweep_of_an_incomplete_inventory_removes_nothing(scene: Any) -> None:
     scene(script)
 
 
-def test_a_collector_of_node_claims_leaves_the_instances_of_machines_alone(
+def test_the_instances_of_claims_of_either_kind_are_left_alone(
     play: Any, cloud: ScriptedCloud, now: datetime, machine: Machines
 ) -> None:
     async def main(api: FakeApi, client: Client) -> None:
         claim = await client.create(machine())
         cloud.instance(NAME, claim.metadata.uid)
-        assert await InstanceCollector(client, cloud, NODE_CLAIM, lambda: now).sweep() == []
+        assert await InstanceCollector(client, cloud, ClaimRegistry(client), lambda: now).sweep() == []
 
     play(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ProviderError("Throttled", "page 2 did not come", retryable=True), ("WARNING", False)),
+        (RuntimeError("a bug"), ("ERROR", True)),
+    ],
+)
+def test_a_sweep_that_fails_is_told_in_one_line_and_a_surprise_with_its_traceback(
+    scene: Any, caplog: pytest.LogCaptureFixture, error: Any, expected: tuple[str, bool]
+) -> None:
+    async def script(at: Scene) -> None:
+        at.cloud.refusal = error
+        sweeping = asyncio.create_task(Sweeper(at.collector).run())
+        await asyncio.sleep(SWEEP_INTERVAL.total_seconds() * 2.5)
+        sweeping.cancel()
+
+    caplog.set_level(logging.INFO)
+    scene(script)
+    told = [record for record in caplog.records if record.message.startswith("sweep failed")]
+    assert [(record.levelname, record.exc_info is not None) for record in told] == [expected] * 2
+
+
+def test_an_api_server_that_is_down_is_no_surprise_to_a_sweep(scene: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(at: Scene) -> None:
+        at.cloud.instance("leaked", "u")
+        at.api.faults.add(Fault(Refuse(503, "ServiceUnavailable"), verb="get", times=None))
+        sweeping = asyncio.create_task(Sweeper(at.collector).run())
+        await asyncio.sleep(SWEEP_INTERVAL.total_seconds() * 1.5)
+        sweeping.cancel()
+
+    caplog.set_level(logging.INFO)
+    scene(script)
+    assert [record.levelname for record in caplog.records if "sweep failed" in record.message] == ["WARNING"]

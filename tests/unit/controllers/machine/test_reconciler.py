@@ -184,3 +184,37 @@ def test_a_claim_that_is_not_kaitos_is_not_touched(scene: Any) -> None:
         assert at.cloud.asked == []
 
     scene(script, metadata={"labels": {"karpenter.sh/provisioner-name": "theirs"}})
+
+
+MARKS = {
+    "kaito.sh/workspace": "phi",
+    "kaito.sh/workspacenamespace": "default",
+    "kaito.sh/workspace-uid": "uid-1",
+}
+
+
+@pytest.mark.parametrize("lost", MARKS)
+def test_a_claim_that_lost_a_label_gets_it_back_and_goes_on(scene: Any, lost: str) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        claim = await at.claim()
+        assert claim.metadata.labels.items() >= MARKS.items()
+        assert claim.metadata.finalizers == ("karpenter.sh/termination",)
+        assert at.cloud.asked == [f"create {NAME}"]
+
+    labels = {name: value for name, value in MARKS.items() if name != lost}
+    scene(script, metadata={"labels": labels, "annotations": {"kaito.sh/made-for": "default/phi/uid-1"}})
+
+
+def test_a_claim_that_lost_every_mark_is_still_terminated(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        claim = await at.claim()
+        nothing = {"labels": None, "annotations": None}
+        await at.client.patch(Machine, claim.key, {"metadata": nothing})
+        await at.client.delete(Machine, claim.key)
+        await at.step()
+        assert at.cloud.asked == [f"create {NAME}", f"delete {NAME}"]
+        assert [*await at.client.list(Machine)] == []
+
+    scene(script)

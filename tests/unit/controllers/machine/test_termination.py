@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -181,3 +182,52 @@ def test_a_claim_without_our_finalizer_is_somebody_elses_to_end(
             await client.get(Machine, claim.key)
 
     play(main)
+
+
+def test_what_holds_a_deletion_up_stands_on_the_claim_and_in_the_log_once(
+    scene: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(api: FakeApi, at: Scene) -> None:
+        await at.add_pod("model")
+        refusal = Refuse(429, "TooManyRequests", "The disruption budget model needs 1 healthy pods and has 1 currently")
+        api.faults.add(Fault(refusal, verb="create", resource="pods/eviction", times=None))
+        for _ in range(3):
+            await at.step()
+        (claim,) = await at.client.list(Machine)
+        told = {each.type: (each.status, each.reason, each.message) for each in claim.status.conditions}
+        status, reason, sentence = told["Drained"]
+        assert (status, reason) == ("False", "Draining")
+        assert sentence is not None
+        assert sentence.startswith(f"node {NAME} waits for pods to leave (1): default/model: ")
+        assert refusal.message in sentence
+        assert told["Ready"] == ("False", "Terminating", sentence)
+
+    caplog.set_level(logging.INFO)
+    scene(script)
+    assert [record.message for record in caplog.records if record.name.endswith("termination")] == [
+        "claim's deletion waits"
+    ]
+
+
+def test_a_deletion_is_looked_after_less_often_the_longer_it_is_held_up(scene: Any) -> None:
+    async def script(api: FakeApi, at: Scene) -> None:
+        await at.add_pod("model")
+        api.faults.add(Fault(Refuse(429, "TooManyRequests"), verb="create", resource="pods/eviction", times=None))
+        waits = []
+        for _ in range(4):
+            waits.append((await at.step()).requeue_after.total_seconds())
+            at.now += timedelta(minutes=2)
+        assert waits == [1, 12, 24, 30]
+
+    scene(script)
+
+
+def test_a_cloud_that_takes_its_time_is_named_once_the_pods_are_gone(scene: Any) -> None:
+    async def script(api: FakeApi, at: Scene) -> None:
+        at.cloud.deletes_at_once = False
+        await at.step()
+        (claim,) = await at.client.list(Machine)
+        told = {each.type: each.status for each in claim.status.conditions}
+        assert (told["Drained"], told["InstanceTerminating"], told["Ready"]) == ("True", "True", "False")
+
+    scene(script)

@@ -3,88 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.catalog import Catalog
 from kaito.client.client import Client
-from kaito.controllers.claims import MACHINE
-from kaito.controllers.workspace.plan import Planner
-from kaito.controllers.workspace.reconciler import WorkspaceReconciler
-from kaito.controllers.workspace.workload import WorkloadOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
-from kaito.kube.conditions import find
 from kaito.kube.core_v1 import Service
 from kaito.kube.object_key import ObjectKey
-from kaito.runtime.apply import Applier
 from kaito.runtime.reconciler import Result
 from kaito.testing.fake_api import FakeApi, Fault, Refuse
+from tests.operating.workspace_scene import KEY
+from tests.operating.workspace_scene import WorkspaceScene as Scene
 
-KEY = ObjectKey("phi", "default")
 Make = Callable[..., Workspace]
 Machines = Callable[..., Machine]
-
-
-class Scene:
-    """A Workspace and who reconciles it."""
-
-    def __init__(self, api: FakeApi, client: Client, now: datetime) -> None:
-        self.api = api
-        self.client = client
-        self.now = now
-        planner = Planner(Catalog.load())
-        self.reconciler = WorkspaceReconciler(
-            client, Applier(client), planner, MACHINE, WorkloadOptions(), lambda: self.now
-        )
-
-    async def step(self) -> Result:
-        return await self.reconciler.reconcile_key(KEY)
-
-    async def workspace(self) -> Workspace:
-        return await self.client.get(Workspace, KEY)
-
-    async def told(self, condition: str) -> tuple[str, str, str]:
-        found = find((await self.workspace()).status.conditions, condition)
-        assert found is not None
-        return found.status, found.reason, found.message
-
-    async def machines(self) -> list[str]:
-        return [machine.metadata.name for machine in await self.client.list(Machine)]
-
-    def writes(self) -> list[str]:
-        """Verbs and kinds of what was really written since the last call."""
-        reads = ("get", "list", "watch")
-        found = [entry for entry in self.api.log if entry.verb not in reads and ("dryRun", "All") not in entry.query]
-        self.api.log.clear()
-        return [f"{entry.verb} {kind_of(entry.path)}" for entry in found]
-
-
-def kind_of(path: str) -> str:
-    parts = path.split("/")
-    kinds = ("workspaces", "machines", "services", "deployments", "statefulsets", "pods")
-    return next(part for part in parts if part in kinds) + ("/status" if parts[-1] == "status" else "")
-
-
-@pytest.fixture
-def scene(play: Any, workspace: Make, now: datetime) -> Callable[..., None]:
-    def run(script: Callable[[Scene], Any], *arguments: Any, **fields: Any) -> None:
-        async def main(api: FakeApi, client: Client) -> None:
-            made = workspace(*arguments, **fields)
-            await client.create(made.model_copy(update={"metadata": made.metadata.model_copy(update=FRESH)}))
-            at = Scene(api, client, now)
-            at.writes()
-            await script(at)
-
-        play(main)
-
-    return run
-
-
-FRESH = {"uid": "", "resource_version": "", "generation": 0}
 
 
 def claim_of(at: Workspace, name: str, machine: Machines, **labels: str) -> Machine:

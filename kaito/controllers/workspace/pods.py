@@ -1,0 +1,112 @@
+"""A workload's pods: the first thing that keeps them from serving, and the replacement of those of an old revision."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+
+from kaito.client.client import Client
+from kaito.client.errors import Conflict, NotFound
+from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR
+from kaito.kube.apps_v1 import Deployment, StatefulSet
+from kaito.kube.conditions import find
+from kaito.kube.core_v1 import ContainerStateTerminated, ContainerStatus, Pod
+from kaito.runtime.owners import controller_of
+
+log = logging.getLogger(__name__)
+
+REVISION_LABEL = "controller-revision-hash"
+MAX_QUOTED = 300
+"""Characters of what a container said that are repeated."""
+# On the way to running, not a fault.
+_UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+async def pods_of(client: Client, workload: Deployment | StatefulSet) -> list[Pod]:
+    """The pods with a workload's selector, by name."""
+    labels = workload.spec.selector.match_labels
+    terms = ",".join(f"{name}={labels[name]}" for name in WORKSPACE_SELECTOR if name in labels)
+    found = await client.list(Pod, namespace=workload.metadata.namespace, labels=terms)
+    return sorted(found, key=lambda pod: pod.metadata.name)
+
+
+def workload_fault(applied: Deployment | StatefulSet, pods: Sequence[Pod], replicas: int) -> str | None:
+    """Why a workload does not serve yet; None when it does."""
+    status = applied.status
+    # What is said of an earlier generation is not about the pods that are wanted now.
+    is_current = status.observed_generation >= applied.metadata.generation
+    ready = min(status.ready_replicas, status.updated_replicas) if is_current else 0
+    if ready >= replicas:
+        return None
+    what = f"{applied.kind} {applied.metadata.name}"
+    if isinstance(applied, StatefulSet) and (outdated := outdated_pods(applied, pods)):
+        return f"{what}: {len(outdated)} of {replicas} pods run the previous revision; they are replaced together"
+    stuck = find(status.conditions, "Progressing") if is_current else None
+    told = stuck.message if stuck is not None and stuck.status == "False" else None
+    why = first_fault(pods) or told
+    return f"{what}: {ready} of {replicas} pods are ready" + (f": {why}" if why else "")
+
+
+def first_fault(pods: Iterable[Pod]) -> str | None:
+    """What is wrong with the first pod with which something is, on its way from scheduling to serving."""
+    alive = (pod for pod in pods if pod.metadata.deletion_timestamp is None)
+    return next((f"pod {pod.metadata.name}: {fault}" for pod in alive if (fault := _fault(pod)) is not None), None)
+
+
+def outdated_pods(stateful_set: StatefulSet, pods: Iterable[Pod]) -> list[Pod]:
+    """The pods of a StatefulSet that are not of its newest revision; none while its controller has not said which."""
+    status = stateful_set.status
+    if status.observed_generation < stateful_set.metadata.generation or not status.update_revision:
+        return []
+    own = [pod for pod in pods if (owner := controller_of(pod)) and owner.uid == stateful_set.metadata.uid]
+    return [pod for pod in own if pod.metadata.labels.get(REVISION_LABEL) != status.update_revision]
+
+
+async def replace_outdated(client: Client, stateful_set: StatefulSet, pods: Sequence[Pod]) -> None:
+    """Deletes all pods of an earlier revision together: halves of a model in two versions cannot serve.
+
+    Raises:
+        NotFound: the StatefulSet is gone.
+    """
+    if not outdated_pods(stateful_set, pods):
+        return
+    # A cache that lags would call the new pods the old ones.
+    live = await client.live.get(StatefulSet, stateful_set.key)
+    due = [pod for pod in outdated_pods(live, pods) if pod.metadata.deletion_timestamp is None]
+    for pod in due:
+        with contextlib.suppress(NotFound, Conflict):
+            await client.delete(Pod, pod.key, uid=pod.metadata.uid)
+    if due:
+        log.info("pods of the previous revision replaced", extra={"workload": str(live.key), "pods": len(due)})
+
+
+def _fault(pod: Pod) -> str | None:
+    scheduled = find(pod.status.conditions, "PodScheduled")
+    if scheduled is not None and scheduled.status == "False":
+        return f"is not scheduled: {scheduled.message or scheduled.reason}"
+    if pod.status.phase == "Failed" and pod.status.reason:
+        return _joined("failed", pod.status.reason, pod.status.message)
+    faults = map(_container_fault, (*pod.status.init_container_statuses, *pod.status.container_statuses))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _container_fault(container: ContainerStatus) -> str | None:
+    if container.ready:
+        return None
+    waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
+    what = f"container {container.name}"
+    if ended is not None and (ended.exit_code or container.restart_count):
+        times = f" {container.restart_count} times" if container.restart_count else ""
+        return _joined(f"{what} ended{times}, last with {_end(ended)}", ended.message)
+    if waiting is not None and waiting.reason and waiting.reason not in _UNDER_WAY:
+        return _joined(f"{what} does not start", waiting.reason, waiting.message)
+    return None
+
+
+def _end(ended: ContainerStateTerminated) -> str:
+    return f"exit code {ended.exit_code}" + (f" ({ended.reason})" if ended.reason else "")
+
+
+def _joined(*parts: str | None) -> str:
+    return ": ".join(part.strip()[:MAX_QUOTED] for part in parts if part and part.strip())
