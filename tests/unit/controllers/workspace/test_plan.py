@@ -120,3 +120,30 @@ def test_a_refusal_names_field_given_value_and_choices(planner: Planner, workspa
     assert (error.reason, error.field) == (reason, field)
     assert error.message.startswith(f"{field}: ")
     assert [word for word in words if word not in error.message] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "said"),
+    [
+        ("a" * 53, 2, "has 53 characters; for a model on 2 nodes at most 52 are allowed"),
+        ("a" * 60, 2, "at most 52 are allowed"),
+        ("a" * 64, 1, "has 64 characters; for its Service at most 63 are allowed"),
+        ("phi.3", 1, "beginning with a letter"),
+        ("3-phi", 1, "beginning with a letter"),
+    ],
+)
+def test_a_name_that_what_is_made_cannot_bear_is_refused(workspace: Make, name: str, count: int, said: str) -> None:
+    made = workspace(count=count)
+    renamed = made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})})
+    with pytest.raises(PlanError) as refused:
+        Planner(Catalog.load()).plan(renamed)
+    assert refused.value.reason == "InvalidName"
+    assert refused.value.message.startswith(f'metadata.name: "{name}"')
+    assert said in refused.value.message
+
+
+@pytest.mark.parametrize(("name", "count"), [("a" * 52, 2), ("a" * 63, 1), ("phi-3", 1)])
+def test_a_name_at_the_limit_is_taken(workspace: Make, name: str, count: int) -> None:
+    made = workspace(count=count)
+    renamed = made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})})
+    assert Planner(Catalog.load()).plan(renamed).nodes == count

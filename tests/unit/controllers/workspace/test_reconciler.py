@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.client.client import Client
+from kaito.controllers.claims import MACHINE
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Service
 from kaito.kube.object_key import ObjectKey
@@ -106,6 +108,64 @@ def test_a_name_that_is_taken_is_known_before_the_machine_is_made(scene: Any, ki
         assert (status, reason) == ("False", "NotOurs")
         assert kind.__name__ in message
         assert await at.machines() == []
+
+    scene(script)
+
+
+def test_the_headless_service_of_somebody_else_is_known_before_machines_are_made(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        taken = {"metadata": {"name": "phi-headless", "namespace": "default"}, "spec": {}}
+        await at.client.create(Service.model_validate(taken))
+        await at.step()
+        assert (await at.told("ResourceReady"))[1] == "NotOurs"
+        assert await at.machines() == []
+
+    scene(script, count=2)
+
+
+def test_a_refusal_is_logged_when_it_changes(scene: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(at: Scene) -> None:
+        for _ in range(3):
+            await at.step()
+
+    caplog.set_level(logging.INFO)
+    scene(script, "no-such-model")
+    (told,) = [record for record in caplog.records if record.message == "workspace refused"]
+    assert told.__dict__["reason"] == "UnknownPreset"
+    assert "no-such-model" in told.__dict__["error"]
+
+
+def test_where_no_nodes_are_made_nobody_is_told_to_ask_for_some(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        for made, hinted in ((MACHINE, True), (None, False)):
+            at.restart(made)
+            await at.step()
+            message = (await at.told("ResourceReady"))[2]
+            assert "0 of 1 ready nodes have the labels apps=phi-3: label some" in message
+            assert ("resource.instanceType" in message) == hinted
+            at.now += timedelta(minutes=1)
+            await at.client.status.patch(Workspace, KEY, {"status": {"conditions": []}})
+
+    scene(script, "phi-3-mini-4k-instruct", "")
+
+
+def test_what_a_machine_waits_for_on_its_way_out_is_told_by_the_workspace(scene: Any) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        (name,) = await at.machines()
+        held = {
+            "type": "Ready",
+            "status": "False",
+            "reason": "Terminating",
+            "message": "x: a budget holds it",
+        }
+        await at.client.patch(Machine, ObjectKey(name), {"metadata": {"finalizers": ["holds"]}})
+        await at.client.status.patch(Machine, ObjectKey(name), {"status": {"conditions": [held]}})
+        await at.client.delete(Workspace, KEY)
+        await at.step()
+        for condition in ("WorkspaceDeleting", "ResourceReady"):
+            assert f"Machine {name} (x: a budget holds it)" in (await at.told(condition))[2]
+        assert (await at.told("ResourceReady"))[0] == "False"
 
     scene(script)
 
