@@ -11,7 +11,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
 from kaito.client.errors import NotFound
 from kaito.controllers.claim_registry import ClaimRegistry, FoundClaims
-from kaito.controllers.claims import TERMINATING, Claim, made_for
+from kaito.controllers.claims import TERMINATING, Claim, MadeFor, made_for
 from kaito.controllers.workspace.wanted import is_of
 from kaito.kube.conditions import find
 from kaito.kube.object_key import ObjectKey
@@ -61,7 +61,7 @@ class ClaimRelease:
     async def of_earlier(self, workspace: Workspace) -> None:
         """Deletes the claims of an earlier Workspace of this one's name, whatever becomes of this one."""
         found = await self._registry.labelled(selector(workspace.key))
-        others = [claim for claim in _alive(found) if made_for(claim).uid not in ("", workspace.metadata.uid)]
+        others = [claim for claim in _alive(found, workspace.key) if not is_of(claim, workspace)]
         if not others:
             return
         # A node may hang on it: which Workspace is the earlier one is asked for past the cache.
@@ -71,7 +71,7 @@ class ClaimRelease:
     async def of_unwanted(self, workspace: Workspace) -> None:
         """Deletes the claims of a Workspace that are not on its record."""
         found = await self._registry.labelled(selector(workspace.key))
-        others = _unwanted(workspace, [claim for claim in _alive(found) if is_of(claim, workspace)])
+        others = _unwanted(workspace, [claim for claim in _alive(found, workspace.key) if is_of(claim, workspace)])
         if others:
             # A node may hang on it: what is wanted is asked for past the cache.
             live = await self._client.live.get(Workspace, workspace.key)
@@ -83,8 +83,7 @@ class ClaimRelease:
         Returns:
             When to look again, because a claim is too young to be taken for an orphan.
         """
-        ours = await self._registry.labelled(selector(key))
-        orphans = [claim for claim in _alive(ours) if made_for(claim).uid]
+        orphans = _alive(await self._registry.labelled(selector(key)), key)
         unreadable = (await self._registry.labelled(f"{selector(key)},{keys.WORKSPACE_UID_LABEL}")).unreadable
         if not (orphans or unreadable) or not await self._is_gone(key):
             return None
@@ -99,8 +98,8 @@ class ClaimRelease:
         by_name = await self._registry.labelled(selector(workspace.key), live=live)
         missing = {wanted.name for wanted in workspace.status.node_claims} - by_uid.names - by_name.names
         recorded = await self._registry.named(missing, live=live)
-        own = tuple(claim for claim in (*by_name.claims, *recorded.claims) if is_of(claim, workspace))
-        return by_uid + FoundClaims(own, recorded.unreadable)
+        found = by_uid + FoundClaims(by_name.claims) + recorded
+        return FoundClaims(tuple(claim for claim in found.claims if is_of(claim, workspace)), found.unreadable)
 
     async def _delete(self, claims: Sequence[Claim], what: str) -> None:
         for claim in claims:
@@ -128,8 +127,15 @@ def what_remains(claim: Claim) -> str:
     return f"{claim.kind} {claim.metadata.name}{why}"
 
 
-def _alive(found: FoundClaims) -> list[Claim]:
-    return [claim for claim in found.claims if claim.metadata.deletion_timestamp is None]
+def _alive(found: FoundClaims, key: ObjectKey) -> list[Claim]:
+    """Claims of ours that were made for a Workspace of this name, whatever the labels by which they were found."""
+    return [
+        claim for claim in found.claims if claim.metadata.deletion_timestamp is None and _is_for(made_for(claim), key)
+    ]
+
+
+def _is_for(owner: MadeFor, key: ObjectKey) -> bool:
+    return bool(owner.uid) and (owner.namespace, owner.name) == (key.namespace, key.name)
 
 
 def _unwanted(workspace: Workspace, claims: Sequence[Claim]) -> list[Claim]:

@@ -12,7 +12,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.client.errors import Conflict
-from kaito.controllers.claims import NODE_CLAIM
+from kaito.controllers.claims import NODE_CLAIM, MadeFor
 from kaito.kube.object_key import ObjectKey
 from kaito.testing.fake_api import Fault, Refuse
 from tests.operating.workspace_scene import KEY
@@ -183,6 +183,31 @@ def test_a_workspace_that_is_known_by_an_old_uid_only_releases_nothing(scene: An
         stale = found.model_copy(update={"metadata": found.metadata.model_copy(update={"uid": "earlier"})})
         await at.reconciler._release.of_earlier(stale)
         assert await at.machines() == [name]
+
+    scene(script)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_claim_of_another_workspace_with_a_label_that_names_this_one_is_left_alone(
+    scene: Any, machine: Machines, label: str
+) -> None:
+    async def script(at: Scene) -> None:
+        await at.step()
+        own = MadeFor("default", "phi", (await at.workspace()).metadata.uid)
+        other = MadeFor("theirs", "other", "uid-of-other")
+        # All labels but one name this Workspace: only the annotation says whose the claim is.
+        labels = {**own.labels, label: other.labels[label]}
+        marks = {"labels": labels, "annotations": {"kaito.sh/made-for": str(other)}}
+        await at.client.create(machine("other", metadata=marks))
+        await at.step()
+        assert "other" in await at.machines()
+        await at.client.delete(Workspace, KEY)
+        for _ in range(3):
+            await at.step()
+        at.now += timedelta(minutes=1)
+        await at.step()
+        assert at.api.objects(Workspace) == []
+        assert await at.machines() == ["other"]
 
     scene(script)
 
