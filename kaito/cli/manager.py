@@ -139,11 +139,9 @@ def manager(
     """
     from kaito.catalog import Catalog, CatalogError
     from kaito.client.config import ConfigError, load_config
-    from kaito.controllers.leftover import LeftoverClaims
     from kaito.controllers.operator import OperatorOptions
     from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
     from kaito.runtime.logs import configure
-    from kaito.runtime.servers import CannotListen
 
     try:
         configure(log_format.value, log_level.value)
@@ -158,11 +156,20 @@ def manager(
             workload=WorkloadOptions(image=inference_image or DEFAULT_IMAGE),
         )
         config = load_config(kubeconfig, context=context)
-        asyncio.run(_run(config, options, metrics_bind_address, health_probe_bind_address))
-    except CannotListen as error:
-        fail(_taken(error))
+        _serve(config, options, metrics_bind_address, health_probe_bind_address)
     except (ConfigError, CatalogError, ValueError, OSError) as error:
         fail(str(error))
+
+
+def _serve(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
+    """Runs until stopped; what the command line can do something about ends the program with a line that says so."""
+    from kaito.controllers.leftover import LeftoverClaims
+    from kaito.runtime.servers import CannotListen
+
+    try:
+        asyncio.run(_run(config, options, metrics, health))
+    except CannotListen as error:
+        fail(_taken(error))
     except ExceptionGroup as group:
         refused = group.subgroup(LeftoverClaims)
         if refused is None:
