@@ -6,12 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-import msgspec
-
 from kaito.api import keys
 from kaito.client.client import Client
 from kaito.client.errors import NotFound, TooManyRequests
-from kaito.client.transport import Request
 from kaito.controllers.claims import Claim
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.machine.node import is_of
@@ -105,16 +102,8 @@ class Termination:
 
     async def _evict(self, pod: Pod) -> str | None:
         """Asks a pod to leave; returns why it may not, if a disruption budget holds it."""
-        eviction = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace},
-            "deleteOptions": {"preconditions": {"uid": pod.metadata.uid}},
-        }
-        path = Pod.resource_type.path(pod.metadata.namespace, pod.metadata.name, "eviction")
-        request = Request("POST", path, "create", body=msgspec.json.encode(eviction), resource=Pod.resource_type)
         try:
-            await self._client.request(request)
+            await self._client.evict(pod.key, uid=pod.metadata.uid)
         except NotFound:
             return None
         except TooManyRequests as error:
