@@ -23,7 +23,8 @@ from kaito.informers.index import OWNER_INDEX, ValueIndex, label_index, label_in
 from kaito.informers.informer import Informer, InformerEvent
 from kaito.informers.metrics import InformerMetrics
 from kaito.informers.options import InformerOptions
-from kaito.informers.query import Query, decoded
+from kaito.informers.query import Query, decoded, no_index
+from kaito.informers.reflector import hint
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 
@@ -95,7 +96,10 @@ class Cache:
             options = self._default_options(kind)
         if (kind, options) not in self._informers:
             self._declare(kind, options)
-        return cast("Informer[R]", self._informers[kind, options])
+        informer = self._informers[kind, options]
+        if kind not in self._read:
+            self._read_from(informer)
+        return cast("Informer[R]", informer)
 
     async def remove_informer(self, kind: type[Resource], options: InformerOptions | None = None) -> None:
         """Stops an informer and forgets it; its handlers hear nothing more. Reads of its kind are live then.
@@ -109,6 +113,7 @@ class Cache:
         if self._read.get(kind) is informer:
             del self._read[kind]
             self._write_floors.drop(kind.resource_type, self._catch_up.pop(kind).floors)
+        informer.close()
         if (task := self._running.pop(informer, None)) is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -119,7 +124,8 @@ class Cache:
         Args:
             kind: the class; declared by this, if it was not.
             name: for field selectors and `by_index`; by convention the field's path.
-            values: from an object to its values. An object that does not decode, or for which this raises, has none.
+            values: from an object to its values, or to one. An object that does not decode, or for which this raises or
+                returns anything but texts, has none.
 
         Raises:
             ValueError: there is an index of that name.
@@ -128,7 +134,7 @@ class Cache:
 
         def index(key: str, entry: Entry) -> Iterable[str]:
             try:
-                return tuple(values(informer.decode(entry)))
+                return _texts(values(informer.decode(entry)))
             except ValidationError:
                 return ()
             except Exception:
@@ -136,6 +142,8 @@ class Cache:
                 log.exception("index function failed", extra={"kind": kind.__name__, "index": name, "key": key})
                 return ()
 
+        if informer.store.has_index(name):
+            raise ValueError(f"index {name!r} of {kind.resource_type.plural} exists already")
         informer.store.add_index(name, ValueIndex(index))
 
     def add_label_index(self, kind: type[Resource], *labels: str) -> None:
@@ -183,7 +191,8 @@ class Cache:
     async def get(self, kind: type[R], key: ObjectKey) -> R:
         """Reads one object, waiting (bounded) for an own write of it to have come back.
 
-        An object that selectors may have left out is looked for at the API server.
+        What is not cached (a kind that was not declared, another namespace, an object that selectors may have left out,
+        or that came unreadable) is read from the API server.
 
         Raises:
             NotFound: there is none of that name.
@@ -193,15 +202,18 @@ class Cache:
         """
         if kind.resource_type.namespaced and not key.namespace:
             raise ValueError(f"get {kind.resource_type.plural} {key}: {kind.__name__} is namespaced; name a namespace")
-        informer = self._synced_informer(kind)
-        name = store_key(key.name, key.namespace if kind.resource_type.namespaced else None)
+        namespace = key.namespace if kind.resource_type.namespaced else None
+        if not self.serves(kind, namespace):
+            return await self._live.get(kind, key)
+        informer = self._synced_informer(kind, namespace)
+        name = store_key(key.name, namespace)
         await self._catch_up[kind].with_object(name)
         entry = informer.store.get(name)
-        if entry is not None:
-            return informer.decode(entry)
-        if informer.options.selective:
+        if informer.is_unreadable(name) or (entry is None and informer.options.selective):
             return await self._live.get(kind, key)
-        raise NotFound(f"get {kind.resource_type.plural} {key}: not found (cache)", status=404, reason="NotFound")
+        if entry is None:
+            raise NotFound(f"get {kind.resource_type.plural} {key}: not found (cache)", status=404, reason="NotFound")
+        return informer.decode(entry)
 
     async def list(
         self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
@@ -222,14 +234,19 @@ class Cache:
             CacheNotSynced: as for `get`.
             ValueError: a field term has no index, or a selector does not parse.
         """
-        informer = self._synced_informer(kind)
-        query = Query(labels, fields, namespace if kind.resource_type.namespaced else None)
+        namespace = namespace if kind.resource_type.namespaced else None
+        if not self.serves(kind, namespace):
+            return await self._live.list(kind, namespace=namespace, labels=labels, fields=fields)
+        informer = self._synced_informer(kind, namespace)
+        query = Query(labels, fields, namespace)
         await self._catch_up[kind].with_namespace(query.namespace)
         return await decoded(informer, query.run(informer), str(informer.store.resource_version))
 
     async def by_index(self, kind: type[R], name: str, value: str) -> ObjectList[R]:
         """Reads the objects that an index has under a value. Raises as `list` does."""
-        informer = self._synced_informer(kind)
+        if kind not in self._read or not self._read[kind].store.has_index(name):
+            raise ValueError(no_index(kind, name))
+        informer = self._synced_informer(kind, None)
         await self._catch_up[kind].with_namespace(None)
         found = Query.of_index(name, value).run(informer)
         return await decoded(informer, found, str(informer.store.resource_version))
@@ -250,26 +267,43 @@ class Cache:
     def _declare(self, kind: type[R], options: InformerOptions) -> None:
         made = Informer(kind, self._live.transport, options, rng=self._rng, decoded=self._decoded)
         informer = self._informers[kind, options] = cast("AnyInformer", made)
-        if kind not in self._read:
-            self._read[kind] = informer
-            selector = options.selector() if options.selective else None
-            floors = self._write_floors.of(kind.resource_type, made.store, made.covers, selector)
-            self._catch_up[kind] = CatchUp(informer, floors, self._live, self._read_wait_s)
-            # Objects that nobody reads must not leave their floors behind.
-            made.add_handler(partial(_drop_reached, self._catch_up[kind]))
         if self._tasks is not None:
             self._start(self._tasks, informer)
+
+    def _read_from(self, informer: AnyInformer) -> None:
+        kind, options = informer.kind, informer.options
+        self._read[kind] = informer
+        selector = options.selector() if options.selective else None
+        floors = self._write_floors.of(kind.resource_type, informer.store, informer.covers, selector)
+        self._catch_up[kind] = CatchUp(informer, floors, self._live, self._read_wait_s)
+        # Objects that nobody reads must not leave their floors behind.
+        informer.add_handler(partial(_drop_reached, self._catch_up[kind]))
 
     def _start(self, tasks: asyncio.TaskGroup, informer: AnyInformer) -> None:
         name = f"informer {informer.kind.resource_type.group_kind}"
         self._running[informer] = tasks.create_task(informer.run(), name=name)
 
-    def _synced_informer(self, kind: type[R]) -> Informer[R]:
-        informer = self.informer(kind)
-        if not informer.synced:
-            why = f": {informer.state.error}" if informer.state.error else ""
+    def _synced_informer(self, kind: type[R], namespace: str | None) -> Informer[R]:
+        informer = cast("Informer[R]", self._read[kind])
+        if not informer.synced_in(namespace):
+            error = informer.state.error
+            why = f": {error}{hint(error, kind.resource_type)}" if error else ""
             raise CacheNotSynced(f"{kind.resource_type.group_kind} is not synced yet{why}")
         return informer
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    """The values of an object in an index.
+
+    Raises:
+        TypeError: one of them is no text.
+    """
+    found = (values,) if isinstance(values, str) else tuple(cast("Iterable[object]", values))
+    if not all(isinstance(value, str) for value in found):
+        raise TypeError(
+            f"an index has texts as values; the function returned {[type(each).__name__ for each in found]}"
+        )
+    return cast("tuple[str, ...]", found)
 
 
 def _drop_reached(catch_up: CatchUp, event: InformerEvent[R]) -> None:

@@ -65,16 +65,28 @@ class CatchUp:
 
     async def _resolve(self, name: str, floor: Floor) -> Floor | None:
         """Finds out by a live read what became of a write whose answer was lost; None: the store need not move."""
-        informer = self._informer
-        request = requests.on_object("GET", "get", informer.kind.resource_type, informer.object_key(name))
-        try:
-            response = await self._live.request(request)
-        except NotFound:
-            stale = informer.store.get(name)
+        live = await self._read_live(name)
+        if live is None:
+            stale = self._informer.store.get(name)
             known = Floor(gone_uid=stale.uid) if stale is not None else None
         else:
             # Only its header: an object that breaks the class's schema must not keep others from being read.
-            rv = int(wire.decode_header(response.body).metadata.resource_version)
-            known = self.floors.seen_from_here(Floor(rv), response.body)
+            known = Floor(int(live.resource_version))
         self.floors.settle(name, floor, known)
         return known
+
+    async def _read_live(self, name: str) -> wire.MetadataHeader | None:
+        """The object's metadata, if it exists and the informer's selectors take it: the server itself is asked."""
+        informer, options = self._informer, self._informer.options
+        key, resource = informer.object_key(name), informer.kind.resource_type
+        if not options.selective:
+            try:
+                response = await self._live.request(requests.on_object("GET", "get", resource, key))
+            except NotFound:
+                return None
+            return wire.decode_header(response.body).metadata
+        fields = ",".join(filter(None, (options.fields, f"metadata.name={key.name}")))
+        query = requests.selectors(options.labels, fields)
+        response = await self._live.request(requests.on_collection("GET", "list", resource, key.namespace, query))
+        found = wire.decode_page(response.body).items or ()
+        return wire.decode_header(found[0]).metadata if found else None

@@ -20,7 +20,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _INTERNED_LIMIT = 10_000
-_SHOWN_BYTES = 100
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_metadata = msgspec.json.Decoder(MetadataHeader).decode
 _encode = msgspec.json.encode
@@ -126,8 +125,8 @@ class EntryReader:
             fields = raw if isinstance(raw, dict) else _split(raw)
             metadata = _decode_metadata(fields["metadata"])
         except (KeyError, ValueError) as error:
-            shown = (_encode(raw) if isinstance(raw, dict) else bytes(raw))[:_SHOWN_BYTES]
-            raise UnreadableObject(f"no Kubernetes object ({error!r}): {shown!r}") from error
+            # Its bytes may be a Secret's: they are in no message.
+            raise UnreadableObject(f"no Kubernetes object: {error!r}") from error
         kind = fields.get("kind")
         if kind is not None and self._kinds and bytes(kind) not in self._kinds:
             wanted = " or ".join(sorted(each.decode() for each in self._kinds))

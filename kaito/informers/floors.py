@@ -17,6 +17,9 @@ from kaito.informers.options import Selector
 from kaito.informers.store import StoreReader
 from kaito.kube.resource import ResourceType
 
+# Subresources that are asked by POST, and change nothing of their object.
+_NO_CHANGE = frozenset({"token"})
+
 
 class Floor(NamedTuple):
     """What a cached read of one object must have reached.
@@ -75,14 +78,17 @@ class KindFloors:
             floor: what holds where every object of the kind is cached.
             raw: the object after the write; empty if it is gone, or if that is unknown.
         """
-        if self._covers(key.rpartition("/")[0] or None):
+        if self._is_covered(key):
             self.raise_to(key, self.seen_from_here(floor, raw))
 
     def seen_from_here(self, floor: Floor, raw: bytes) -> Floor:
         """The floor of an object that may not be selected: such a one is waited for to be gone. See `written`."""
-        if self._selector is None or not raw or self._selector.selects(raw):
+        if self._selector is None or not raw:
             return floor
-        return Floor(gone_uid=wire.decode_header(raw).metadata.uid)
+        if not self._selector.selects_labels(raw):
+            return Floor(gone_uid=wire.decode_header(raw).metadata.uid)
+        # What the server takes a field for (of an absent one, say) only the server knows: it is asked by the next read.
+        return floor._replace(unknown=True) if self._selector.has_fields else floor
 
     def raise_to(self, key: str, floor: Floor) -> None:
         """Sets a key's floor, on top of the one that it has."""
@@ -116,11 +122,17 @@ class KindFloors:
 
     def meets(self, key: str, floor: Floor) -> bool:
         """Whether the store has reached this very floor, whatever others came later."""
+        if not self._is_covered(key):
+            # Its namespace is not cached any more: reads of it are live.
+            return True
         if floor.unknown:
             return False
         entry = self._store.get(key)
         new_enough = self._store.position(key) >= floor.rv or (entry is not None and entry.rv >= floor.rv)
         return new_enough and (not floor.gone_uid or entry is None or entry.uid != floor.gone_uid)
+
+    def _is_covered(self, key: str) -> bool:
+        return self._covers(key.rpartition("/")[0] or None)
 
 
 class WriteFloors:
@@ -208,7 +220,12 @@ def _reached_by(request: Request, response: Response) -> tuple[str, Floor] | Non
     if request.verb == "delete" and not metadata.deletion_timestamp:
         uid = metadata.uid or _status_uid(response.body)
         return (_asked_key(request), Floor(rv, gone_uid=uid)) if uid else None
-    if not is_object or not metadata.name or request.subresource not in ("", "status"):
+    if request.subresource in _NO_CHANGE:
+        return None
+    if not is_object or not rv:
+        # An eviction, say, is answered by a Status: the Pod has changed, to an unknown version.
+        return (_asked_key(request), Floor(unknown=True)) if request.subresource else None
+    if not metadata.name:
         return None
     return store_key(metadata.name, metadata.namespace), Floor(rv)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,7 +14,7 @@ from kaito.informers.decoded import DecodedObjects
 from kaito.informers.entry import Entry
 from kaito.informers.list_watch import State
 from kaito.informers.mailbox import Mailbox
-from kaito.informers.options import InformerOptions
+from kaito.informers.options import InformerOptions, names_of
 from kaito.informers.part import Part
 from kaito.informers.partitions import PartitionedStore
 from kaito.informers.store import Change, StoreReader
@@ -225,40 +226,48 @@ class Informer(Generic[R]):
 
         What others wrote before the call is in the store afterwards. Reads meanwhile see the old contents.
         """
-        due = [(part, part.lists + 1) for part in self._parts.values()]
+        due = [(part, part.reflector.begun + 1) for part in self._parts.values()]
         for part, _ in due:
             part.list_anew()
-        await self.wait_until(lambda: all(part.lists >= lists for part, lists in due))
+        await self.wait_until(lambda: all(part.listed >= number or not self._is_current(part) for part, number in due))
 
     async def set_namespaces(self, namespaces: Iterable[str]) -> None:
         """Changes which namespaces are held, while it runs or not.
 
         It is not synced again until the new ones are. Handlers are told of the objects of those that went as deleted.
+        All who share the informer share the change. Cancelled, it has been made all the same; only the last requests of
+        those that went may not have ended.
 
         Raises:
             ValueError: it holds all namespaces.
+            TypeError: the namespaces are one text.
         """
-        wanted = frozenset(namespaces)
+        wanted = names_of(namespaces) or frozenset()
         if self.options.namespaces is None:
             raise ValueError(
                 f"{self!r} holds all namespaces: make it with InformerOptions(namespaces=…) to change them"
             )
+        gone = [self._drop_part(namespace) for namespace in sorted(filter(None, self._parts.keys() - wanted))]
         for namespace in sorted(wanted - self._parts.keys()):
             part = self._add_part(namespace)
             self._partitions.add(namespace, part.store)
             if self._tasks is not None:
                 self._start(self._tasks, part)
-        for namespace in sorted(filter(None, self._parts.keys() - wanted)):
-            gone = self._parts.pop(namespace)
-            await gone.stop()
-            self._partitions.remove(namespace)
-            for key, entry in gone.store.items():
-                self._tell_all(self._handlers, (Change("deleted", key, entry, None),), initial=False)
         self._settle()
         self.on_progress()
+        for part in gone:
+            await part.stop()
 
     def add_handler(self, handler: EventHandler[R]) -> Registration:
-        """Adds a handler; it is told at once of what is stored, as initial additions, without gap or duplicate."""
+        """Adds a handler; it is told at once of what is stored, as initial additions, without gap or duplicate.
+
+        Raises:
+            TypeError: it is a coroutine function, which nobody would await.
+        """
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(
+                f"{self!r}: {handler!r} is a coroutine function: add_handler cannot await it, subscribe can"
+            )
         for key, entry in self.store.items():
             self._tell(handler, InformerEvent(self, Change("added", key, None, entry), True))
         self._handlers.append(handler)
@@ -275,7 +284,14 @@ class Informer(Generic[R]):
         It runs while the informer does, one call at a time. Changes of an object that it has not heard of yet are put
         together, so that what waits for it is bounded by the number of objects.
         """
-        mailbox = Mailbox(lambda change, initial: handler(InformerEvent(self, change, initial)))
+
+        async def deliver(change: Change, initial: bool) -> None:
+            answer = handler(InformerEvent(self, change, initial))
+            if not inspect.isawaitable(answer):
+                raise TypeError(f"{handler!r} is no coroutine function; add_handler takes quick functions")
+            await answer
+
+        mailbox = Mailbox(deliver)
         inner = self.add_handler(lambda event: mailbox.put((event.change,), initial=event.initial))
         if self.synced:
             mailbox.all_is_listed()
@@ -321,8 +337,9 @@ class Informer(Generic[R]):
     # What the parts tell.
 
     def on_changes(self, part: Part, changes: tuple[Change, ...], *, initial: bool) -> None:
-        """See `part.PartObserver`."""
-        self._tell_all(tuple(self._handlers), changes, initial=initial)
+        """See `part.PartObserver`. A part that was taken out has nothing to say any more while it ends."""
+        if self._is_current(part):
+            self._tell_all(tuple(self._handlers), changes, initial=initial)
 
     def on_replacing(self, part: Part) -> tuple[EventHandler[R], ...]:
         """See `part.PartObserver`. Whoever comes later is told by `add_handler` of all that is in the store by then."""
@@ -331,6 +348,8 @@ class Informer(Generic[R]):
     def on_listed_changes(self, part: Part, changes: tuple[Change, ...], present: object) -> None:
         """See `part.PartObserver`."""
         assert isinstance(present, tuple)
+        if not self._is_current(part):
+            return
         self._tell_all([handler for handler in present if handler in self._handlers], changes, initial=True)
 
     def on_progress(self) -> None:
@@ -340,6 +359,32 @@ class Informer(Generic[R]):
         for reached, waiter in self._waiters:
             if not waiter.done() and reached():
                 waiter.set_result(None)
+
+    def synced_in(self, namespace: str | None) -> bool:
+        """Whether what there is of one namespace (None: of all) is in the store."""
+        part = self._parts.get(namespace) if self.options.namespaces is not None and namespace else None
+        return self.synced if part is None else part.synced
+
+    def is_unreadable(self, key: str) -> bool:
+        """Whether the server has an object of a store key that is none: it is not here, or not in its newest state."""
+        return any(key in part.reflector.known_unreadable for part in self._parts.values())
+
+    def close(self) -> None:
+        """Lets those go who wait for it: it will not be run any more."""
+        self._parts.clear()
+        self._synced.set()
+        self.on_progress()
+
+    def _is_current(self, part: Part) -> bool:
+        return self._parts.get(part.namespace) is part
+
+    def _drop_part(self, namespace: str) -> Part:
+        """Takes a part out, in one step; stopping it is the caller's."""
+        part = self._parts.pop(namespace)
+        self._partitions.remove(namespace)
+        for key, entry in part.store.items():
+            self._tell_all(tuple(self._handlers), (Change("deleted", key, entry, None),), initial=False)
+        return part
 
     def _add_part(self, namespace: str | None) -> Part:
         part = self._parts[namespace] = Part(self.kind, self._transport, namespace, self.options, self, self._rng)

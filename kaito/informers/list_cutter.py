@@ -12,6 +12,8 @@ from kaito.client import wire
 _ITEMS = b'"items":['
 _FIRST_KEY = re.compile(rb'\{"[^"\\]*":')
 _LONGEST_KEY = 256
+# How often an object is tried whose braces do not match: those in its texts are counted too.
+_TRIES = 16
 _is_whole = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -29,6 +31,7 @@ class ListCutter:
         self._rest = b""
         self._searched = 0
         self._separator = b""
+        self._depth = self._counted = self._tries = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Takes a piece and yields the objects that end in it; exhaust it before the next piece."""
@@ -37,14 +40,28 @@ class ListCutter:
             return
         start = 0
         while (end := self._rest.find(self._separator, max(start, self._searched))) >= 0:
-            item = self._rest[start : end + 1]
-            self._searched = end + 1
-            if _whole(item):
+            self._depth += self._rest.count(b"{", self._counted, end + 1) - self._rest.count(
+                b"}", self._counted, end + 1
+            )
+            self._counted = self._searched = end + 1
+            if self._is_worth_trying() and _whole(item := self._rest[start : end + 1]):
                 yield item
-                start = self._searched = end + 2
+                start = self._searched = self._counted = end + 2
+                self._depth = self._tries = 0
         self._rest = self._rest[start:]
+        self._counted = max(0, self._counted - start)
         # A separator may have begun at the end of what there is.
         self._searched = max(0, self._searched - start, len(self._rest) - len(self._separator))
+
+    def _is_worth_trying(self) -> bool:
+        """Whether what there is can be a whole object: its braces say so, unless texts hold some.
+
+        Parsing a long object at each of its inner ends would take a time that grows with the square of its length.
+        """
+        if self._depth == 0:
+            return True
+        self._tries += 1
+        return self._tries <= _TRIES
 
     def close(self) -> wire.ListPage:
         """Returns what has not been given back yet: the last objects, and what the list says of itself.

@@ -25,6 +25,9 @@ BACKOFF_CAP_S = 30.0
 REFUSED_CAP_S = 5.0
 # A watch that was open for less, and brought nothing, did not work.
 VERY_SHORT_WATCH_S = 1.0
+# So many watches in a row that are refused, or silent, end in a list.
+REFUSED_WATCHES = 3
+SILENT_WATCHES = 2
 # Somebody who installs a CRD waits for what comes of it.
 DORMANT_WAIT_S = 5.0
 
@@ -52,6 +55,7 @@ class State:
         streaming: False once the server refused a streaming list.
         dormant: True while the kind does not exist on the server.
         error: why the last step failed; None when all is well.
+        silent: watches in a row that brought nothing, not even a bookmark, until they were given up.
     """
 
     phase: Phase = Phase.STREAM_LIST
@@ -61,6 +65,7 @@ class State:
     streaming: bool = True
     dormant: bool = False
     error: Exception | None = None
+    silent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +180,29 @@ def _after_error(state: State, ended: Ended, jitter: float) -> State:
         retry = _retry(state, error, jitter)
         wait_s = min(retry.wait_s, DORMANT_WAIT_S)
         return replace(retry, phase=list_phase, resource_version="", dormant=True, wait_s=wait_s)
+    silent = state.silent + 1 if _is_silence(ended) else 0
+    if silent >= SILENT_WATCHES:
+        # Nothing comes from there: perhaps a server that was restored, and whose versions have yet to come so far.
+        return State(list_phase, streaming=state.streaming)
     held = ended.events > 0 or ended.lasted_s >= VERY_SHORT_WATCH_S
     if position and held:
         # It worked until now: a load balancer's idle limit, or the silence limit of a kind without bookmarks.
-        return State(Phase.WATCH, position, streaming=state.streaming)
+        wait_s = getattr(error, "retry_after_s", None) or 0.0
+        return State(Phase.WATCH, position, wait_s=wait_s, streaming=state.streaming, silent=silent)
     next_state = _retry(state, error, jitter)
+    if next_state.failures >= REFUSED_WATCHES and _is_refusal(error):
+        # It answers, and never with a watch from this position: perhaps it lists.
+        return replace(next_state, phase=list_phase, resource_version="")
     phase = Phase.WATCH if position else list_phase
     return replace(next_state, phase=phase, resource_version=position)
+
+
+def _is_silence(ended: Ended) -> bool:
+    return isinstance(ended.error, TransportError) and ended.error.timed_out and not ended.events
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, ApiError) and not isinstance(error, TooManyRequests)
 
 
 def _retry(state: State, error: Exception, jitter: float) -> State:

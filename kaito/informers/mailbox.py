@@ -97,15 +97,15 @@ class Mailbox:
             await self._news.wait()
 
     async def _hand_over(self, letter: _Letter) -> None:
-        try:
-            for change in _told(letter):
+        for change in _told(letter):
+            try:
                 await self._deliver(change, letter.initial)
-        except asyncio.CancelledError:
-            self._put_back(letter)
-            raise
-        except Exception:
-            self.errors += 1
-            log.exception("event handler failed", extra={"key": letter.last.key})
+            except asyncio.CancelledError:
+                self._put_back(letter)
+                raise
+            except Exception:
+                self.errors += 1
+                log.exception("event handler failed", extra={"key": letter.last.key})
 
     def _put_back(self, letter: _Letter) -> None:
         newer = self._letters.pop(letter.last.key, None)
@@ -113,6 +113,8 @@ class Mailbox:
         if letter.before is not None or last.new is not None:
             self._letters[letter.last.key] = _Letter(letter.before, last, letter.initial)
             self._news.set()
+        else:
+            self._dealt_with(letter.last.key)
 
     def _dealt_with(self, key: str) -> None:
         if self._initial is None or self.synced:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from kaito.informers.entry import ByteTransform, EntryReader
 from kaito.informers.projection import projection
 from kaito.kube.resource import Resource
 from kaito.kube.selectors import parse_selector, selector_predicate
+from kaito.kube.unstructured import UnstructuredObject
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 """From an object as plain dicts to what is kept of it. Pure, quick; runs once per version of an object."""
@@ -31,7 +32,8 @@ class InformerOptions:
     """Which objects of a kind an informer holds, and what of them. Two uses with equal options share an informer.
 
     Attributes:
-        namespaces: only these, each listed and watched apart; None: all, by one watch. Only for namespaced kinds.
+        namespaces: only these (any collection of names), each listed and watched apart; None: all, by one watch. Only
+            for namespaced kinds.
         labels: label selector; the server sends only what it selects.
         fields: field selector, likewise.
         project: keep only the fields that the class declares. What is read so cannot be written back by an update.
@@ -40,12 +42,15 @@ class InformerOptions:
         list_mode: how objects are listed.
     """
 
-    namespaces: frozenset[str] | None = None
+    namespaces: Collection[str] | None = None
     labels: str = ""
     fields: str = ""
     project: bool = False
     transform: Transform | None = None
     list_mode: ListMode = "stream"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "namespaces", names_of(self.namespaces))
 
     @property
     def selective(self) -> bool:
@@ -61,16 +66,19 @@ class InformerOptions:
         """Refuses what makes no sense for a kind.
 
         Raises:
-            ValueError: namespaces for a cluster-scoped kind, none at all, or a selector that does not parse.
+            ValueError: namespaces for a cluster-scoped kind, a selector that does not parse, an unknown mode, or a
+                projection to a class that declares nothing.
         """
         what = f"InformerOptions of {kind.resource_type.plural}"
         if self.namespaces is not None and not kind.resource_type.namespaced:
             raise ValueError(f"{what}: namespaces are given, but {kind.__name__} is cluster-scoped; give None")
-        if isinstance(self.namespaces, str):
-            raise ValueError(f"{what}: namespaces is {self.namespaces!r}; expected a set of names")
+        if self.list_mode not in get_args(ListMode):
+            raise ValueError(f"{what}: list_mode is {self.list_mode!r}; choose from {', '.join(get_args(ListMode))}")
+        if self.project and issubclass(kind, UnstructuredObject):
+            raise ValueError(f"{what}: project keeps what a class declares, and {kind.__name__} declares nothing")
         try:
             parse_selector(self.labels)
-            _field_terms(self.fields)
+            _check_fields(self.fields)
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
 
@@ -97,55 +105,41 @@ class InformerOptions:
         return lambda raw: project(msgspec.json.encode(change(_decode(raw))))
 
 
+def names_of(namespaces: Iterable[str] | None) -> frozenset[str] | None:
+    """A set of namespaces, of any collection of names.
+
+    Raises:
+        TypeError: it is one text.
+    """
+    if isinstance(namespaces, str):
+        raise TypeError(f"namespaces is the text {namespaces!r}; expected a set of names, {{{namespaces!r}}} for one")
+    return None if namespaces is None else frozenset(namespaces)
+
+
 class Selector:
-    """A label and a field selector, as the API server reads them.
+    """What of a label and a field selector can be told without the server.
 
     Args:
         labels: label selector.
-        fields: field selector: ``path=value``, ``path==value`` and ``path!=value``, joined by commas.
+        fields: field selector.
     """
 
     def __init__(self, labels: str, fields: str) -> None:
         self._labels = selector_predicate(parse_selector(labels)) if labels else None
-        self._fields = _field_terms(fields)
+        self.has_fields = bool(fields)
 
-    def selects(self, raw: bytes) -> bool:
-        """Whether an object's JSON meets both."""
-        if self._labels is not None and not self._labels(wire.decode_header(raw).metadata.labels or {}):
-            return False
-        if not self._fields:
-            return True
-        obj = _decode(raw)
-        return all((_value_at(obj, term.path) == term.value) is term.equal for term in self._fields)
+    def selects_labels(self, raw: bytes) -> bool:
+        """Whether an object's labels meet the label selector."""
+        return self._labels is None or self._labels(wire.decode_header(raw).metadata.labels or {})
 
 
-@dataclass(frozen=True, slots=True)
-class _FieldTerm:
-    path: tuple[str, ...]
-    value: str
-    equal: bool
-
-
-def _field_terms(text: str) -> list[_FieldTerm]:
-    """Reads a field selector.
+def _check_fields(text: str) -> None:
+    """Looks at the form of a field selector; which fields a kind has only the server knows.
 
     Raises:
         ValueError: a term is none.
     """
-    terms = []
     for part in text.split(",") if text else ():
-        name, sign, value = part.partition("=")
+        name, sign, _ = part.partition("=")
         if not sign or not name.strip("!"):
             raise ValueError(f"field selector {text!r}: {part!r} is no term; expected path=value or path!=value")
-        equal = not name.endswith("!")
-        terms.append(_FieldTerm(tuple(name.removesuffix("!").split(".")), value.removeprefix("="), equal))
-    return terms
-
-
-def _value_at(obj: Json, path: tuple[str, ...]) -> str:
-    value: object = obj
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
@@ -54,6 +55,7 @@ class Part:
         state: what the reflector does.
         last_progress_at: when something last came, by the loop's clock.
         lists: how many lists have come in whole and been told of.
+        listed: the number of the last of them, as the reflector counts those that it begins.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Part:
         self.state = State()
         self.last_progress_at: float | None = None
         self.lists = 0
+        self.listed = 0
         self.reflector = Reflector(
             transport,
             kind.resource_type,
@@ -111,7 +114,9 @@ class Part:
     def list_anew(self) -> None:
         """Drops what is being done and begins with a new list, if it runs; if not, it begins with one anyway."""
         if self._scope is not None:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            # Refused by a scope that is ending already, for another caller of this.
+            with suppress(RuntimeError):
+                self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def _run(self) -> None:
         while True:
@@ -132,7 +137,7 @@ class Part:
 
     async def on_replaced(self, changes: Iterator[Change]) -> None:
         """See `reflector.Observer`. Cancelled, it tells the rest at once: the store has been swapped already."""
-        present = self._observer.on_replacing(self)
+        present, begun = self._observer.on_replacing(self), self.reflector.begun
         try:
             while batch := tuple(islice(changes, SLICE)):
                 self._observer.on_listed_changes(self, batch, present)
@@ -141,6 +146,7 @@ class Part:
             self._observer.on_listed_changes(self, tuple(changes), present)
         self.state = replace(self.state, error=None, dormant=False)
         self.lists += 1
+        self.listed = begun
         self.on_progress()
 
     def on_progress(self) -> None:

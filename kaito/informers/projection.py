@@ -28,31 +28,34 @@ def projection(kind: type[Resource]) -> ByteTransform:
 
 
 @cache
-def _shape(model: type[KubeModel]) -> type[msgspec.Struct]:
-    """A struct of a model's fields: models as structs, lists of them as lists of structs, all else as raw bytes."""
+def _shape(model: type[KubeModel], within: frozenset[type[KubeModel]] = frozenset()) -> type[msgspec.Struct]:
+    """A struct of a model's fields: models as structs, lists of them as lists of structs, all else as raw bytes.
+
+    A model inside of itself is kept whole.
+    """
     fields: list[tuple[str, Any, Any]] = []
     names: dict[str, str] = {}
     for name, field in model.model_fields.items():
-        kept = _type_of(field.annotation)
+        kept = _type_of(field.annotation, within | {model})
         # Raw takes null as it is, and stands in no union.
         fields.append((name, kept if kept is msgspec.Raw else kept | None, msgspec.UNSET))
         names[name] = field.alias or name
     return msgspec.defstruct(model.__name__, fields, rename=names, gc=False)
 
 
-def _type_of(annotation: Any) -> Any:
+def _type_of(annotation: Any, within: frozenset[type[KubeModel]]) -> Any:
     """What to decode a field as; Raw where nothing is to be dropped."""
     if get_origin(annotation) is Annotated:
-        return _type_of(get_args(annotation)[0])
+        return _type_of(get_args(annotation)[0], within)
     arguments = get_args(annotation)
     if get_origin(annotation) in (Union, type(int | None)):
         wanted = [argument for argument in arguments if argument is not type(None)]
-        return _type_of(wanted[0]) if len(wanted) == 1 else msgspec.Raw
+        return _type_of(wanted[0], within) if len(wanted) == 1 else msgspec.Raw
     if get_origin(annotation) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        inner = _type_of(arguments[0])
+        inner = _type_of(arguments[0], within)
         return msgspec.Raw if inner is msgspec.Raw else list[inner]  # type: ignore[valid-type]
     if get_origin(annotation) in (dict, Mapping):
         return msgspec.Raw
-    if isinstance(annotation, type) and issubclass(annotation, KubeModel):
-        return _shape(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, KubeModel) and annotation not in within:
+        return _shape(annotation, within)
     return msgspec.Raw

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kaito.client.results import ObjectList, Unreadable
 from kaito.informers.entry import Entry
-from kaito.informers.index import NAMESPACE_INDEX, label_index_name
+from kaito.informers.index import NAMESPACE_INDEX, OWNER_INDEX, label_index_name
 from kaito.informers.informer import Informer
 from kaito.informers.lister import SLICE
 from kaito.informers.store import Term
@@ -78,7 +78,7 @@ class Query:
             elif informer.store.has_index(name):
                 terms.append((name, value))
             else:
-                raise ValueError(_no_index(informer, name))
+                raise ValueError(no_index(informer.kind, name))
         return terms, names, namespace, impossible
 
     def _label_terms(self, informer: Informer[R]) -> list[Term]:
@@ -107,8 +107,11 @@ def _term(part: str, text: str) -> Term:
     return name, value.removeprefix("=")
 
 
-def _no_index(informer: Informer[R], name: str) -> str:
+def no_index(kind: type[Resource], name: str) -> str:
+    """Says that there is no index, and how to have one."""
+    advice = f"add_index({kind.__name__}, {name!r}, …)"
+    if name == OWNER_INDEX:
+        advice = f"add_owner_index({kind.__name__})"
     return (
-        f"list of cached {informer.kind.resource_type.plural} by field {name!r}: no such index; "
-        f"declare it with cache.add_index({informer.kind.__name__}, {name!r}, …)"
+        f"list of cached {kind.resource_type.plural} by field {name!r}: no such index; declare it with cache.{advice}"
     )

@@ -82,6 +82,8 @@ class Reflector:
         restarts: steps that ended, by reason (`kaito.informers.list_watch.reason_of`).
         events: events of watches, by type.
         unreadable: objects that could not be read; each ended in a list, or stands in one.
+        begun: how many lists were begun.
+        known_unreadable: store keys of objects of the last list that could not be read, and have not been since.
     """
 
     def __init__(
@@ -116,7 +118,8 @@ class Reflector:
         self.restarts: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.unreadable = 0
-        self._known_unreadable: set[str] = set()
+        self.begun = 0
+        self.known_unreadable: set[str] = set()
         self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
 
     async def run(self) -> None:
@@ -144,8 +147,7 @@ class Reflector:
             except (KubeError, msgspec.DecodeError) as error:
                 return Ended("", 0, 0.0, error)
         if state.phase is Phase.STREAM_LIST:
-            self.lists["stream"] += 1
-            self._known_unreadable = set()
+            self._begin_list("stream")
         return await self._watch(state)
 
     def _report(self, state: State) -> None:
@@ -164,31 +166,49 @@ class Reflector:
                 "retry_in_s": round(state.wait_s, 1),
                 "next": state.phase.value,
                 "error": str(state.error),
-                "hint": _hint(state.error, self._resource),
+                "hint": hint(state.error, self._resource).removeprefix("; "),
             },
         )
 
     async def _list(self) -> Listed:
         mode = "pages" if self._list_mode == "stream" else self._list_mode
-        self.lists[mode] += 1
-        self._known_unreadable = set()
+        self._begin_list(mode)
         replacement = self._store.replacement()
         read = self._lister.whole if mode == "whole" else self._lister.pages
         version = await read(partial(self.add_listed, replacement))
+        self.check_listed(replacement)
         await self._observer.on_replaced(replacement.commit(_parse_version(version)))
         return Listed(version)
+
+    def _begin_list(self, mode: str) -> None:
+        self.begun += 1
+        self.lists[mode] += 1
+        self.known_unreadable = set()
+
+    def check_listed(self, replacement: Replacement) -> None:
+        """Refuses a list of which nothing could be read: that is no empty list.
+
+        Raises:
+            UnreadableObject: it is one.
+        """
+        if self.known_unreadable and not len(replacement):
+            what = self._resource.group_kind
+            raise UnreadableObject(f"none of the {len(self.known_unreadable)} objects of the list is a {what}")
 
     def add_listed(self, replacement: Replacement, raw: bytes | msgspec.Raw | wire.Fields) -> None:
         """Takes an object into a list; one that cannot be read is left out, or the list would never be whole."""
         try:
             replacement.add(raw)
         except UnreadableObject as error:
-            self._known_unreadable.add(error.key)
+            self.known_unreadable.add(error.key)
             self._count_unreadable(error, "left out of the list")
 
     def skips(self, error: UnreadableObject) -> bool:
-        """Whether to go on without an event: the last list had its object unreadable too, and so would another."""
-        if not error.key or error.key not in self._known_unreadable:
+        """Whether to go on without an event: the last list had its object unreadable too, and so would another.
+
+        Not if an older state of the object is stored: it may be the end of it that could not be read.
+        """
+        if not error.key or error.key not in self.known_unreadable or error.key in self._store:
             return False
         self._count_unreadable(error, "skipped")
         return True
@@ -259,12 +279,15 @@ class _WatchSession:
 
     async def consume(self, batches: AsyncIterator[list[bytes]]) -> None:
         async for batch in batches:
-            for index, line in enumerate(batch):
-                await self._take(_event_of(line))
-                if index % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
-            if self._replacement is None:
-                self._observer.on_progress()
+            try:
+                for index, line in enumerate(batch):
+                    await self._take(_event_of(line))
+                    if index % SLICE == SLICE - 1:
+                        await asyncio.sleep(0)
+            finally:
+                # Also of what came before an event that ends the watch.
+                if self._replacement is None:
+                    self._observer.on_progress()
             # A server that always has more must not keep the loop.
             await asyncio.sleep(0)
 
@@ -299,6 +322,7 @@ class _WatchSession:
             if not self._reflector.skips(error):
                 raise
             return
+        self._reflector.known_unreadable.difference_update(change.key for change in changes)
         self.resource_version = str(self._store.resource_version)
         self._observer.on_changes(changes)
 
@@ -307,9 +331,12 @@ class _WatchSession:
         version = metadata.resource_version
         position = _parse_version(version)
         if self._replacement is None:
+            if position < self._store.resource_version:
+                raise Gone(f"the server went back from {self._store.resource_version} to {version}: it was restored")
             self._store.bookmark(position)
         elif (metadata.annotations or {}).get("k8s.io/initial-events-end") == "true":
             replacement, self._replacement = self._replacement, None
+            self._reflector.check_listed(replacement)
             await self._observer.on_replaced(replacement.commit(position))
         else:
             return
@@ -321,7 +348,7 @@ def _event_of(line: bytes) -> wire.FieldsLine:
     try:
         return wire.decode_fields_line(line)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise UnreadableObject(f"a line of the watch is no event ({error}): {line[:100]!r}") from error
+        raise UnreadableObject(f"a line of the watch, of {len(line)} bytes, is no event: {error}") from error
 
 
 def _parse_version(text: str) -> int:
@@ -333,9 +360,11 @@ def _parse_version(text: str) -> int:
         ) from None
 
 
-def _hint(error: Exception, resource: ResourceType) -> str:
+def hint(error: Exception, resource: ResourceType) -> str:
+    """What a person can do about an error, as the end of a sentence; empty if nothing is known."""
     if isinstance(error, NotFound):
-        return f"install the CustomResourceDefinition of {resource.group_kind}; the watch starts by itself then"
+        return f"; install the CustomResourceDefinition of {resource.group_kind}, the watch starts by itself then"
     if isinstance(error, Forbidden):
-        return f"grant get, list and watch on {resource.plural}.{resource.group or 'core'}; it is tried again by itself"
+        what = f"{resource.plural}.{resource.group or 'core'}"
+        return f"; grant get, list and watch on {what}, it is tried again by itself"
     return ""

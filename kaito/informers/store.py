@@ -153,10 +153,10 @@ class Store:
             UnreadableObject: see `EntryReader.read`.
         """
         key, entry = self._reader.read(raw, self._entries)
-        if entry.rv <= self.resource_version:
-            # Events of a watch come in the order of their versions: this one was sent twice.
-            return ()
         old = self._entries.get(key)
+        if entry.rv < self.resource_version or entry is old:
+            # Events of a watch come in the order of their versions (several may share one): this one was sent twice.
+            return ()
         self._entries[key] = entry
         self.bytes += len(entry.raw) - (len(old.raw) if old is not None else 0)
         for index in self._indexes.values():
@@ -171,7 +171,8 @@ class Store:
             UnreadableObject: see `EntryReader.read`.
         """
         key, last = self._reader.last_state(raw)
-        if last.rv <= self.resource_version:
+        # At the position it may be the next of several: what one lease held in etcd goes in one version.
+        if last.rv < self.resource_version:
             return ()
         self.resource_version = last.rv
         old = self._entries.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,22 @@ def test_what_comes_from_the_cache_cannot_be_changed_and_is_shared() -> None:
             assert first.data == {"x": "1"}
 
     virtual_clock.run(main())
+
+
+@pytest.mark.parametrize("values", [lambda _: [["a"]], lambda _: 5, lambda _: [None]])
+def test_an_index_function_that_returns_no_texts_harms_nobody(values: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with bench() as it:
+            it.cache.add_index(ConfigMap, "bad", values)
+            it.cache.add_index(ConfigMap, "one", lambda found: found.metadata.name)  # a text is one value
+            it.put("alone")
+            await asyncio.sleep(0.1)
+            assert len(await it.client.list(ConfigMap)) == 1
+            assert [found.metadata.name for found in await it.cache.by_index(ConfigMap, "one", "alone")] == ["alone"]
+            assert len(await it.cache.by_index(ConfigMap, "one", "a")) == 0
+
+    virtual_clock.run(main())
+    assert "index function failed" in caplog.text
 
 
 def test_a_long_list_lets_other_work_in_between_and_is_of_one_moment() -> None:

@@ -75,7 +75,9 @@ def store() -> Store:
         (write("create"), (201, obj(7)), Floor(rv=7)),
         (write("update"), (200, obj(7)), Floor(rv=7)),
         (write("patch", subresource="status"), (200, obj(7)), Floor(rv=7)),
-        (write("patch", subresource="scale"), (200, obj(7)), None),
+        (write("patch", subresource="scale"), (200, {**obj(7), "kind": "Scale"}), Floor(rv=7)),
+        (write("create", subresource="eviction"), (201, status()), Floor(unknown=True)),
+        (write("create", subresource="token"), (201, {"kind": "TokenRequest", "metadata": {"name": "a"}}), None),
         (write("delete"), (200, status(uid="u")), Floor(gone_uid="u")),
         (write("delete"), (200, obj(7, deletionTimestamp="2024-01-01T00:00:00Z", finalizers=["f"])), Floor(rv=7)),
         (

@@ -61,6 +61,21 @@ def test_objects_come_out_as_soon_as_they_are_whole() -> None:
         assert early == 8  # the last one ends with the list
 
 
+def test_objects_full_of_what_looks_like_their_ends_are_cut_all_the_same() -> None:
+    inner = [{"metadata": {"name": str(number)}} for number in range(3_000)]
+    items = [{"metadata": {"name": str(number)}, "spec": inner} for number in range(3)]
+    found, early, _ = cut(written(items), list(range(0, 400_000, 4_096)))
+    assert found == items
+    assert early == 2
+
+
+def test_an_object_whose_texts_have_unmatched_braces_is_left_for_the_end_and_not_lost() -> None:
+    inner = [{"metadata": {"name": "{"}} for _ in range(100)]
+    items = [{"metadata": {"name": str(number)}, "spec": inner} for number in range(3)]
+    found, _, _ = cut(written(items), list(range(0, 20_000, 512)))
+    assert found == items
+
+
 @pytest.mark.parametrize("items", [[], None])
 def test_an_empty_list_is_empty(items: Any) -> None:
     body = json.dumps({"metadata": {"resourceVersion": "7"}, "items": items}).encode()

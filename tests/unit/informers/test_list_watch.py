@@ -30,6 +30,7 @@ from kaito.informers.list_watch import (
     BACKOFF_FIRST_S,
     DORMANT_WAIT_S,
     REFUSED_CAP_S,
+    REFUSED_WATCHES,
     Ended,
     Listed,
     Phase,
@@ -202,9 +203,11 @@ def test_whatever_happens_waits_are_bounded_watches_have_a_position_and_refused_
         assert (state.phase is WATCH) == bool(state.resource_version)
         assert state.streaming or state.phase is not STREAM
         assert before.streaming or not state.streaming
-        assert (state.error is None) == (not state.dormant and state.wait_s == 0.0) or isinstance(
-            state.error, Gone | ServerTimeout
-        )
+        if state.error is None:
+            assert not state.dormant
+            assert state.wait_s in (0.0, 2.0)  # not at all, or as long as was asked for
+        else:
+            assert state.wait_s > 0.0 or isinstance(state.error, Gone | ServerTimeout)
         assert state.failures <= before.failures + 1
 
 
@@ -242,6 +245,31 @@ def test_a_kind_that_has_just_come_to_exist_does_not_sit_out_how_long_it_was_mis
     assert (state.dormant, state.wait_s) == (True, DORMANT_WAIT_S)
     state = failed(state, TooManyRequests("storage is (re)initializing", status=429), 1)
     assert state.wait_s == BACKOFF_FIRST_S
+
+
+def test_watches_that_are_refused_again_and_again_end_in_a_list() -> None:
+    broken = ApiError("no watch today", status=500)
+    state = failed(State(WATCH, "7"), broken, REFUSED_WATCHES - 1)
+    assert (state.phase, state.resource_version) == (WATCH, "7")
+    state = failed(state, broken, 1)
+    assert (state.phase, state.resource_version) == (STREAM, "")
+    assert state.wait_s > BACKOFF_FIRST_S
+    throttled = failed(State(WATCH, "7"), TooManyRequests("later", status=429), 9)
+    assert throttled.phase is WATCH
+    assert failed(State(WATCH, "7"), RESET, 9).phase is WATCH
+
+
+def test_watches_that_are_silent_again_and_again_end_in_a_list() -> None:
+    silent = Ended("", 0, 90.0, TransportError("silent", sent=True, timed_out=True))
+    state = step(State(WATCH, "7"), silent, 0.0)
+    assert (state.phase, state.silent, state.wait_s) == (WATCH, 1, 0.0)
+    assert step(state, Ended("9", 1, 90.0, silent.error), 0.0).silent == 0
+    assert step(state, silent, 0.0) == State(STREAM)
+
+
+def test_a_watch_that_ends_throttled_waits_as_long_as_asked_although_it_had_worked() -> None:
+    state = step(State(WATCH, "7"), Ended("9", 3, 10.0, TooManyRequests("later", status=429, retry_after_s=7.0)), 0.0)
+    assert (state.phase, state.resource_version, state.wait_s) == (WATCH, "9", 7.0)
 
 
 def test_a_server_that_refuses_connections_is_looked_for_every_few_seconds() -> None:

@@ -172,6 +172,42 @@ def test_a_handler_that_raises_is_counted_and_told_of_the_next_object(caplog: py
     assert "no good: b" in caplog.text
 
 
+def test_a_handler_that_fails_on_a_deletion_still_hears_of_the_successor() -> None:
+    told: list[str] = []
+
+    async def broken(change: Change, initial: bool) -> None:
+        told.append(change.type)
+        if change.type == "deleted":
+            raise RuntimeError("no good")
+
+    async def main() -> None:
+        mailbox = Mailbox(broken)
+        mailbox.put([deleted("a", 2), added("a", 3, "v")], initial=False)
+        task = asyncio.create_task(mailbox.run())
+        await settle()
+        task.cancel()
+        await asyncio.wait([task])
+        assert mailbox.errors == 1
+
+    virtual_clock.run(main())
+    assert told == ["deleted", "added"]
+
+
+def test_an_initial_object_that_went_while_its_delivery_was_cancelled_does_not_hold_up_being_synced() -> None:
+    async def main() -> None:
+        mailbox = Mailbox(Slow())
+        mailbox.put([added("a", 1)], initial=True)
+        mailbox.all_is_listed()
+        task = asyncio.create_task(mailbox.run())
+        await settle()
+        mailbox.put([deleted("a", 2)], initial=False)
+        task.cancel()
+        await asyncio.wait([task])
+        assert mailbox.synced
+
+    virtual_clock.run(main())
+
+
 def test_what_was_being_delivered_at_a_stop_is_delivered_by_the_next_run() -> None:
     async def main() -> None:
         slow = Slow()

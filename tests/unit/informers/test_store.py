@@ -186,6 +186,19 @@ def test_events_sent_twice_neither_bring_back_what_is_gone_nor_take_away_what_ca
     assert "ns/a" in store
 
 
+def test_several_objects_can_go_and_come_in_one_version() -> None:
+    store = Store()
+    for rv, name in enumerate("abc", start=1):
+        store.put(make(name, rv))
+    for name in "abc":
+        assert [change.type for change in store.remove(make(name, 9))] == ["deleted"]
+    assert contents(store) == {}
+    for name in "abc":
+        assert [change.type for change in store.put(make(name, 12))] == ["added"]
+        assert store.put(make(name, 12)) == ()
+    assert len(store) == 3
+
+
 def test_what_cannot_be_read_changes_nothing() -> None:
     store = Store()
     store.put(make("a", 3))

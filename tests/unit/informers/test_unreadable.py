@@ -151,8 +151,8 @@ def test_an_object_of_a_list_that_cannot_be_read_is_left_out_and_the_rest_is_the
 
 
 def test_events_of_an_object_that_the_list_had_unreadable_bring_no_list_each() -> None:
-    first = [event("ADDED", NO_UID), end(5), event("MODIFIED", NO_UID), event("ADDED", obj("c", 7))]
-    run = Run(Script(first))
+    listed = [event("ADDED", NO_UID), event("ADDED", obj("c", 4)), end(5)]
+    run = Run(Script([*listed, event("MODIFIED", NO_UID), event("MODIFIED", obj("c", 7))]))
     assert run.contents == {"ns/c": 7}
     assert run.reflector.unreadable == 2
     assert len(run.script.asked) == 1
@@ -164,6 +164,45 @@ def test_an_object_that_becomes_unreadable_keeps_its_last_readable_state_and_is_
     second = [event("ADDED", NO_UID), end(8), event("MODIFIED", obj("b", 9))]
     run = Run(Script(first, second))
     assert run.seen.changes == [("added", "ns/b", 2), ("updated", "ns/b", 9)]
+
+
+def test_the_end_of_an_object_of_which_an_old_state_is_stored_is_not_skipped() -> None:
+    first = [event("ADDED", obj("b", 2)), event("ADDED", obj("c", 3)), end(5), event("MODIFIED", NO_UID)]
+    second = [event("ADDED", NO_UID), event("ADDED", obj("c", 3)), end(8), event("DELETED", NO_UID)]
+    third = [event("ADDED", obj("c", 3)), end(10)]
+    run = Run(Script(first, second, third))
+    assert run.contents == {"ns/c": 3}
+    assert run.seen.changes[-1][:2] == ("deleted", "ns/b")
+
+
+def test_an_object_that_became_readable_again_is_one_like_any_other() -> None:
+    listed = [event("ADDED", NO_UID), event("ADDED", obj("c", 3)), end(5)]
+    first = [*listed, event("MODIFIED", obj("b", 7)), event("MODIFIED", NO_UID)]
+    second = [event("ADDED", obj("b", 8)), event("ADDED", obj("c", 3)), end(9)]
+    run = Run(Script(first, second))
+    assert run.contents == {"ns/b": 8, "ns/c": 3}
+
+
+@pytest.mark.parametrize("unreadable", [NO_UID, OTHER_KIND])
+def test_a_streamed_list_of_which_nothing_can_be_read_is_no_empty_list(unreadable: Json) -> None:
+    run = Run(Script(*[[event("ADDED", unreadable), end(5)]] * 50))
+    assert run.seen.lists == 0
+    assert "none of the 1 objects of the list is a ConfigMap" in str(run.seen.states[-1].error)
+
+
+def test_no_byte_of_what_cannot_be_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    secret = b'{"type":"ADDED","object":{"data":{"password":"hunter2"}}}\n'
+    Run(Script([event("ADDED", obj("a", 1)), end(5), secret, b'word":"hunter2"}}}\n'], [end(6), b'hunter2"}}}\n']))
+    assert caplog.records
+    assert "hunter2" not in "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+
+
+def test_a_server_whose_versions_go_back_is_listed_anew() -> None:
+    back = event("BOOKMARK", {"metadata": {"resourceVersion": "3"}})
+    first = [event("ADDED", obj("a", 90)), end(100), back]
+    run = Run(Script(first, [event("ADDED", obj("a", 2)), end(4), event("ADDED", obj("b", 5))]))
+    assert run.contents == {"ns/a": 2, "ns/b": 5}
+    assert run.reflector.restarts["expired"] == 1
 
 
 def test_the_waits_between_lists_grow_while_every_watch_ends_unreadable() -> None:
