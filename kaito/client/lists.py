@@ -96,7 +96,7 @@ def _page(request: Request, response: Response) -> wire.ListPage:
     try:
         return wire.decode_page(response.body)
     except msgspec.DecodeError as error:
-        raise not_from_an_api_server(request, "list", error) from error
+        raise not_from_an_api_server(request, "list", error, response.body, response.headers) from error
 
 
 def _read(kind: type[R], page: wire.ListPage, version: str) -> ObjectList[R]:
