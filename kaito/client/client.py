@@ -149,7 +149,9 @@ class Client(Writer):
 
         Raises:
             ApiError, TransportError, CacheNotSynced: as for `get`.
+            ValueError: the limit is below 1.
         """
+        lists.check_limit(kind, limit)
         if self._reader is not None and self._reader.serves(kind, namespace):
             found = await self._reader.list(kind, namespace=namespace, labels=labels, fields=fields)
             return found if limit is None else ObjectList(found[:limit], found.resource_version, found.unreadable)

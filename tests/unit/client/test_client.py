@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import ValidationError
@@ -35,7 +35,10 @@ from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.metadata_only import MetadataOnly
 from kaito.kube.object_key import ObjectKey
+from kaito.kube.resource import Resource
 from kaito.kube.unstructured import Unstructured
+
+R = TypeVar("R", bound=Resource)
 
 KEY = ObjectKey("a", "ns")
 COLLECTION = "/api/v1/namespaces/ns/configmaps"
@@ -47,6 +50,16 @@ WIRE = {
     "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7"},
     "data": {"x": "1"},
 }
+
+
+class NamedMeta(ObjectMeta):
+    name: str
+
+
+class Named(Resource, version="v1", kind="ConfigMap"):
+    """Has a name, always."""
+
+    metadata: NamedMeta
 
 
 @pytest.fixture
@@ -379,6 +392,44 @@ async def test_an_object_that_does_not_fit_its_class_is_the_classes_own_error(se
     server.default = (200, {}, {"metadata": {"name": "a"}, "data": 7})
     with pytest.raises(ValidationError, match="data"):
         await client.get(ConfigMap, KEY)
+
+
+async def test_an_item_that_is_no_object_takes_no_other_with_it(server: Any, client: Client) -> None:
+    for broken in (None, 7, {}, {"metadata": {"name": 7}}):
+        server.default = (200, {}, {"metadata": {"resourceVersion": "7"}, "items": [WIRE, broken]})
+        found = await client.list(Named, namespace="ns")
+        assert [obj.key for obj in found] == [KEY]
+        assert [(one.key.name, one.uid) for one in found.unreadable] == [("", "")]
+
+
+async def test_a_list_of_another_kind_is_refused(server: Any, client: Client) -> None:
+    server.default = (200, {}, {"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [WIRE]})
+    with pytest.raises(ApiError, match=r"list configmaps: what came back is a PodList, and no ConfigMapList; does"):
+        await client.list(ConfigMap, namespace="ns")
+
+
+class EmptyReader:
+    """Serves everything, and has nothing."""
+
+    def serves(self, kind: type[Resource], namespace: str | None) -> bool:
+        return True
+
+    async def get(self, kind: type[R], key: ObjectKey) -> R:
+        raise NotFound("nothing is here")
+
+    async def list(
+        self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> ObjectList[R]:
+        return ObjectList([], "7")
+
+
+async def test_a_limit_that_is_none_is_refused_by_cached_lists_too(server: Any) -> None:
+    async with Client(AiohttpTransport(Config(server.url)), field_owner="tests", reader=EmptyReader()) as cached:
+        for limit in (0, -1):
+            for client in (cached, cached.live):
+                with pytest.raises(ValueError, match=f"list configmaps: limit {limit}: must be at least 1"):
+                    await client.list(ConfigMap, limit=limit)
+    assert server.asked == []
 
 
 def test_a_list_is_a_sequence_of_its_objects() -> None:
