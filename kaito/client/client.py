@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from kaito.client import lists, requests, subresources, wire
+from kaito.client.answers import decoded
 from kaito.client.discovery import Discovery
 from kaito.client.errors import Status, error_from_response, error_from_status, not_from_an_api_server
 from kaito.client.middleware import WRITES_IN_FLIGHT, Handler, Middleware, chain, usual_middleware
@@ -125,8 +126,8 @@ class Client(Writer):
         """
         if self._reader is not None and self._reader.serves(kind, key.namespace):
             return await self._reader.get(kind, key)
-        response = await self.request(self._on(kind.resource_type, key, "GET", "get", accept=kind.accept))
-        return kind.model_validate_json(response.body)
+        request = self._on(kind.resource_type, key, "GET", "get", accept=kind.accept)
+        return decoded(kind, request, await self.request(request))
 
     async def list(
         self,
@@ -148,7 +149,9 @@ class Client(Writer):
 
         Raises:
             ApiError, TransportError, CacheNotSynced: as for `get`.
+            ValueError: the limit is below 1.
         """
+        lists.check_limit(kind, limit)
         if self._reader is not None and self._reader.serves(kind, namespace):
             found = await self._reader.list(kind, namespace=namespace, labels=labels, fields=fields)
             return found if limit is None else ObjectList(found[:limit], found.resource_version, found.unreadable)
@@ -192,7 +195,7 @@ class Client(Writer):
         query = self._query(**options)
         request = requests.on_collection("POST", "create", obj.resource_type, obj.metadata.namespace, query)
         response = await self.request(requests.with_body(request, obj.to_dict(), key=obj.key))
-        return type(obj).model_validate_json(response.body)
+        return decoded(type(obj), request, response)
 
     async def delete(
         self,
@@ -342,7 +345,7 @@ class Client(Writer):
                 raise error_from_response(request, Response(stream.status, stream.headers, body))
             async for batch in wire.lines(stream.chunks()):
                 for line in batch:
-                    yield _watch_event(kind, line, request)
+                    yield _watch_event(kind, line, request, stream.headers)
         finally:
             await stream.aclose()
 
@@ -359,11 +362,11 @@ class Client(Writer):
         return response
 
 
-def _watch_event(kind: type[R], line: bytes, request: Request) -> WatchEvent[R]:
+def _watch_event(kind: type[R], line: bytes, request: Request, headers: Mapping[str, str]) -> WatchEvent[R]:
     try:
         event = wire.decode_watch_line(line)
     except msgspec.DecodeError as error:
-        raise not_from_an_api_server(request, "watch event", error) from error
+        raise not_from_an_api_server(request, "watch event", error, line, headers) from error
     if event.type == "ERROR":
         raise error_from_status(msgspec.json.decode(event.object, type=Status), prefix=f"{request.describe()}: ")
     return WatchEvent(event.type, kind.model_validate_json(bytes(event.object)))  # type: ignore[arg-type]

@@ -153,7 +153,7 @@ async def _read(ask: Ask, path: str, form: type[D]) -> D:
     try:
         return msgspec.json.decode(response.body, type=form)
     except msgspec.DecodeError as error:
-        raise not_from_an_api_server(request, "discovery document", error) from error
+        raise not_from_an_api_server(request, "discovery document", error, response.body, response.headers) from error
 
 
 def _aggregated(root: _Root) -> Snapshot:

@@ -252,7 +252,11 @@ def error_from_response(request: Request, response: Response) -> ApiError:
     try:
         status = _status_decoder.decode(response.body)
     except msgspec.DecodeError:
-        status = Status(message=response.body[:200].decode(errors="replace").strip() or "no body")
+        status = Status()
+    if status.kind != "Status":
+        # Whatever else it is, it may hold secrets.
+        hint = "; nothing is served at that path" if response.status == 404 else ""
+        status = Status(message=f"the answer is no Status, but {_outside(response.body, response.headers)}{hint}")
     status.code = status.code or response.status
     return error_from_status(status, prefix=f"{request.describe()}: ", wait_s=retry_after_s(response.headers))
 
@@ -276,12 +280,24 @@ def error_from_status(status: Status, *, prefix: str = "", wait_s: float | None 
     )
 
 
-def not_from_an_api_server(request: Request, what: str, error: Exception) -> ApiError:
-    """Makes the error for an answer that says success and is none of Kubernetes' documents: a proxy's login page."""
+def not_from_an_api_server(
+    request: Request, what: str, error: Exception, body: bytes, headers: Mapping[str, str]
+) -> ApiError:
+    """Makes the error for an answer that says success and is none of Kubernetes' documents: a proxy's login page.
+
+    Its text says how long the body is and of which media type, and shows nothing of it.
+    """
     return ApiError(
-        f"{request.describe()}: what came back is no {what} ({error}); is it an API server that answers there, and not "
-        f"a proxy or a login page before it?"
+        f"{request.describe()}: what came back is no {what}, but {_outside(body, headers)} ({error}); is it an API "
+        f"server that answers there, and not a proxy or a login page before it?"
     )
+
+
+def _outside(body: bytes, headers: Mapping[str, str]) -> str:
+    """What can be said of a body without showing anything of it."""
+    if not body:
+        return "no body"
+    return f"{len(body)} bytes of {headers.get('content-type') or 'an unnamed type'}"
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import ValidationError
 
 from kaito.client import requests, wire
-from kaito.client.errors import Gone, not_from_an_api_server
+from kaito.client.errors import ApiError, Gone, not_from_an_api_server
 from kaito.client.results import ObjectList, Unreadable
 from kaito.client.transport import Request, Response
 from kaito.kube.object_key import ObjectKey
@@ -71,8 +71,7 @@ async def pages(
 
 async def whole(ask: Callable[[Request], Awaitable[Response]], listing: Listing[R], limit: int | None) -> ObjectList[R]:
     """Reads a list, or the first of it. One whose pages expire meanwhile is read again in one answer."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"list {listing.kind.resource_type.plural}: limit {limit}: must be at least 1")
+    check_limit(listing.kind, limit)
     objects: list[R] = []
     unreadable: list[Unreadable] = []
     version = ""
@@ -92,11 +91,29 @@ async def whole(ask: Callable[[Request], Awaitable[Response]], listing: Listing[
     return ObjectList(objects[:limit], version, unreadable)
 
 
+def check_limit(kind: type[Resource], limit: int | None) -> None:
+    """Refuses a limit that is none.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"list {kind.resource_type.plural}: limit {limit}: must be at least 1")
+
+
 def _page(request: Request, response: Response) -> wire.ListPage:
     try:
-        return wire.decode_page(response.body)
+        page = wire.decode_page(response.body)
     except msgspec.DecodeError as error:
-        raise not_from_an_api_server(request, "list", error) from error
+        raise not_from_an_api_server(request, "list", error, response.body, response.headers) from error
+    wanted = f"{request.resource.kind}List" if request.resource is not None else ""
+    # Kinds that are served by others than the API server itself do not all name their lists.
+    if page.kind not in ("", "List", "PartialObjectMetadataList", wanted):
+        raise ApiError(
+            f"{request.describe()}: what came back is a {page.kind}, and no {wanted}; does the class say the right "
+            f"kind and plural, and is nothing before the API server that answers in its place?"
+        )
+    return page
 
 
 def _read(kind: type[R], page: wire.ListPage, version: str) -> ObjectList[R]:
@@ -106,9 +123,17 @@ def _read(kind: type[R], page: wire.ListPage, version: str) -> ObjectList[R]:
         try:
             objects.append(kind.model_validate_json(bytes(raw)))
         except ValidationError:
-            metadata = wire.decode_header(raw).metadata
-            unreadable.append(Unreadable(ObjectKey(metadata.name, metadata.namespace), metadata.uid))
+            unreadable.append(_unreadable(raw))
     return ObjectList(objects, version, unreadable)
+
+
+def _unreadable(raw: msgspec.Raw) -> Unreadable:
+    try:
+        metadata = wire.decode_header(raw).metadata
+    except msgspec.DecodeError:
+        # A null, for one: it is counted, so that nobody concludes from the list that something is gone.
+        return Unreadable(ObjectKey(""), "")
+    return Unreadable(ObjectKey(metadata.name, metadata.namespace), metadata.uid)
 
 
 def _expired(request: Request, error: Gone) -> Gone:

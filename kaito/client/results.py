@@ -16,8 +16,8 @@ class Unreadable(NamedTuple):
     """An object that matched a list but breaks its class's schema.
 
     Attributes:
-        key: its key.
-        uid: its uid, for a delete that means this very object.
+        key: its key; without a name when not even its metadata can be read (a ``null`` among the items).
+        uid: its uid, for a delete that means this very object; empty when that cannot be read.
     """
 
     key: ObjectKey

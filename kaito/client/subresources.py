@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from kaito.client import requests
+from kaito.client.answers import decoded
 from kaito.client.transport import Request, Response
 from kaito.client.writer import Patch, PatchType, WriteOptions, Writer
 from kaito.kube.authentication_v1 import BoundObjectReference, TokenRequest, TokenRequestSpec, TokenRequestStatus
@@ -60,11 +61,11 @@ class SubresourceClient(Writer):
         """
         request = self._on(kind.resource_type, key, "POST", "create", self._query(**options))
         response = await self.request(requests.with_body(request, body.to_dict()))
-        return result.model_validate_json(response.body)
+        return decoded(result, request, response)
 
     async def _read(self, kind: type[Resource], key: ObjectKey, result: type[S]) -> S:
-        response = await self.request(self._on(kind.resource_type, key, "GET", "get", accept=result.accept))
-        return result.model_validate_json(response.body)
+        request = self._on(kind.resource_type, key, "GET", "get", accept=result.accept)
+        return decoded(result, request, await self.request(request))
 
 
 class ScaleClient:

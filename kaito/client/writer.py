@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from kaito.client import requests, wire
+from kaito.client.answers import decoded
 from kaito.client.errors import BadRequest, Conflict, Invalid
 from kaito.client.results import Applied
 from kaito.client.transport import Request, Response
@@ -123,14 +124,14 @@ class Writer(abc.ABC):
         request = self._on(obj.resource_type, obj.key, "PATCH", "apply", query, obj.accept)
         request = requests.with_body(request, obj.to_dict(), content_type=_APPLY_CONTENT_TYPE)
         response = await self.request(request)
-        return Applied(type(obj).model_validate_json(response.body), response.status == 201)
+        return Applied(decoded(type(obj), request, response), response.status == 201)
 
     async def _put(
         self, place: ResourceType, key: ObjectKey, body: Resource, result: type[S], options: WriteOptions
     ) -> S:
         request = self._on(place, key, "PUT", "update", self._query(**options))
         response = await self.request(requests.with_body(request, body.to_dict()))
-        return result.model_validate_json(response.body)
+        return decoded(result, request, response)
 
     async def _change(
         self,
@@ -154,7 +155,7 @@ class Writer(abc.ABC):
             if patch_type == "json" and resource_version is not None:
                 await self._refuse_stale(place, key, resource_version, error)
             raise
-        return result.model_validate_json(response.body)
+        return decoded(result, request, response)
 
     async def _refuse_stale(self, place: ResourceType, key: ObjectKey, resource_version: str, error: Invalid) -> None:
         request = requests.on_object("GET", "get", place, key)

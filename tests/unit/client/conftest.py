@@ -38,7 +38,7 @@ class WireServer:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.script: list[Any] = []
-        self.default: Any = (200, {}, {})
+        self.default: Any = (200, {}, {"metadata": {}})
         self.connections = 0
         self.on_request: Callable[[], None] = lambda: None
         self._closing = asyncio.Event()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from pydantic import ValidationError
 
 import kaito.client
 from kaito.client import (
@@ -27,12 +29,16 @@ from kaito.client import (
     Unauthorized,
 )
 from kaito.client.errors import InternalError, MethodNotAllowed, ServiceUnavailable
+from kaito.kube.autoscaling_v1 import Scale
 from kaito.kube.core_v1 import ConfigMap, Namespace
 from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.metadata_only import MetadataOnly
 from kaito.kube.object_key import ObjectKey
+from kaito.kube.resource import Resource
 from kaito.kube.unstructured import Unstructured
+
+R = TypeVar("R", bound=Resource)
 
 KEY = ObjectKey("a", "ns")
 COLLECTION = "/api/v1/namespaces/ns/configmaps"
@@ -44,6 +50,16 @@ WIRE = {
     "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7"},
     "data": {"x": "1"},
 }
+
+
+class NamedMeta(ObjectMeta):
+    name: str
+
+
+class Named(Resource, version="v1", kind="ConfigMap"):
+    """Has a name, always."""
+
+    metadata: NamedMeta
 
 
 @pytest.fixture
@@ -292,13 +308,15 @@ async def test_the_wait_can_come_from_the_header(
     assert raised.value.retry_after_s == expected
 
 
-@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"[]", b'{"message":7}', b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"[]", b'{"message":"s3cret"}', b"\xff\xfe"])
 async def test_an_answer_from_something_that_is_no_api_server_is_still_an_error_of_its_status(
     server: Any, client: Client, body: bytes
 ) -> None:
-    server.default = (503, {}, body)
-    with pytest.raises(ServiceUnavailable, match="get configmaps ns/a: 503 Unknown: "):
+    server.default = (503, {"Content-Type": "text/html"}, body)
+    size = f"{len(body)} bytes of text/html" if body else "no body"
+    with pytest.raises(ServiceUnavailable) as raised:
         await client.get(ConfigMap, KEY)
+    assert str(raised.value) == f"get configmaps ns/a: 503 Unknown: the answer is no Status, but {size}"
 
 
 async def test_metadata_alone_is_asked_for_by_media_type(server: Any, client: Client) -> None:
@@ -338,11 +356,80 @@ async def test_list_items_say_their_kind_though_the_wire_does_not(server: Any, c
 
 @pytest.mark.parametrize("body", [b"<html>log in</html>\n", b"[]\n", b'{"metadata": 7}\n'])
 async def test_a_login_page_in_the_place_of_a_list_is_said_to_be_none(server: Any, client: Client, body: bytes) -> None:
-    server.default = (200, {}, body)
-    with pytest.raises(ApiError, match=r"list configmaps: what came back is no list .* is it an API server"):
+    server.default = (200, {"Content-Type": "text/html"}, body)
+    with pytest.raises(
+        ApiError, match=r"list configmaps: what came back is no list, but \d+ bytes of text/html .* is it an API server"
+    ):
         await client.list(ConfigMap)
     with pytest.raises(ApiError, match=r"watch configmaps: what came back is no watch event"):
         await anext(client.watch(ConfigMap))
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>s3cret</html>", b'["s3cret"]', b'{"metadata": "s3cret"}', b'{"s3cret": 1}', b""]
+)
+async def test_a_login_page_is_no_object_whatever_the_verb_and_shows_in_no_error(
+    server: Any, client: Client, body: bytes
+) -> None:
+    server.default = (200, {"Content-Type": "text/html"}, body)
+    scale = Scale(metadata=ObjectMeta(name="a", namespace="ns"))
+    calls = [
+        client.get(ConfigMap, KEY),
+        client.create(config_map()),
+        client.update(config_map()),
+        client.patch(ConfigMap, KEY, {}),
+        client.apply(config_map()),
+        client.status.get(ConfigMap, KEY),
+        client.subresource("scale").create(ConfigMap, KEY, scale, result=Scale),
+    ]
+    for call in calls:
+        with pytest.raises(ApiError, match=r"what came back is no object, but .* is it an API") as raised:
+            await call
+        assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_an_object_that_does_not_fit_its_class_is_the_classes_own_error(server: Any, client: Client) -> None:
+    server.default = (200, {}, {"metadata": {"name": "a"}, "data": 7})
+    with pytest.raises(ValidationError, match="data"):
+        await client.get(ConfigMap, KEY)
+
+
+async def test_an_item_that_is_no_object_takes_no_other_with_it(server: Any, client: Client) -> None:
+    for broken in (None, 7, {}, {"metadata": {"name": 7}}):
+        server.default = (200, {}, {"metadata": {"resourceVersion": "7"}, "items": [WIRE, broken]})
+        found = await client.list(Named, namespace="ns")
+        assert [obj.key for obj in found] == [KEY]
+        assert [(one.key.name, one.uid) for one in found.unreadable] == [("", "")]
+
+
+async def test_a_list_of_another_kind_is_refused(server: Any, client: Client) -> None:
+    server.default = (200, {}, {"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [WIRE]})
+    with pytest.raises(ApiError, match=r"list configmaps: what came back is a PodList, and no ConfigMapList; does"):
+        await client.list(ConfigMap, namespace="ns")
+
+
+class EmptyReader:
+    """Serves everything, and has nothing."""
+
+    def serves(self, kind: type[Resource], namespace: str | None) -> bool:
+        return True
+
+    async def get(self, kind: type[R], key: ObjectKey) -> R:
+        raise NotFound("nothing is here")
+
+    async def list(
+        self, kind: type[R], *, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> ObjectList[R]:
+        return ObjectList([], "7")
+
+
+async def test_a_limit_that_is_none_is_refused_by_cached_lists_too(server: Any) -> None:
+    async with Client(AiohttpTransport(Config(server.url)), field_owner="tests", reader=EmptyReader()) as cached:
+        for limit in (0, -1):
+            for client in (cached, cached.live):
+                with pytest.raises(ValueError, match=f"list configmaps: limit {limit}: must be at least 1"):
+                    await client.list(ConfigMap, limit=limit)
+    assert server.asked == []
 
 
 def test_a_list_is_a_sequence_of_its_objects() -> None:

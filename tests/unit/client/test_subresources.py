@@ -101,7 +101,7 @@ async def test_a_token_is_asked_for_and_shows_nowhere(server: Any, client: Clien
 
 
 async def test_a_token_that_cannot_be_read_does_not_show_itself_in_the_error(server: Any, client: Client) -> None:
-    server.default = (201, {}, {"status": {"token": ["s3cret"]}})
+    server.default = (201, {}, {"metadata": {}, "status": {"token": ["s3cret"]}})
     with pytest.raises(ValueError, match="token") as raised:
         await client.create_token(ObjectKey("robot", "ns"))
     assert "s3cret" not in str(raised.value)

@@ -480,7 +480,7 @@ def test_over_http_a_path_that_nobody_serves_is_not_found_and_a_manager_is_named
     both: Any, make: Any, widget: Any
 ) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        with pytest.raises(NotFound, match="404 page not found"):
+        with pytest.raises(NotFound, match=r"404 Unknown: .* nothing is served at that path"):
             await client.request(Request("GET", "/apis/nowhere.io/v1/things", "list"))
         await client.transport.send(
             Request("POST", PATH, "create", body=json.dumps(make("a").to_dict()).encode(), headers={})
