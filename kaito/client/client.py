@@ -124,6 +124,7 @@ class Client(Writer):
             ApiError: the server refused.
             TransportError: no answer.
         """
+        requests.check_key("get", kind.resource_type, key)
         if self._reader is not None and self._reader.serves(kind, key.namespace):
             return await self._reader.get(kind, key)
         request = self._on(kind.resource_type, key, "GET", "get", accept=kind.accept)

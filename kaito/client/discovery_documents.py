@@ -83,7 +83,8 @@ class _Resource(msgspec.Struct, rename="camel"):
 
 class _Version(msgspec.Struct):
     version: str
-    resources: list[_Resource] = []
+    # Each is read by itself: one that is malformed must not cost the others.
+    resources: list[msgspec.Raw] = []
     freshness: str = "Current"
 
 
@@ -129,6 +130,8 @@ class _LegacyResources(msgspec.Struct):
     resources: list[_LegacyResource] = []
 
 
+_decode_resource = msgspec.json.Decoder(_Resource).decode
+
 D = TypeVar("D")
 
 
@@ -164,7 +167,11 @@ def _aggregated(root: _Root) -> Snapshot:
             name = f"{group.metadata.name}/{version.version}" if group.metadata.name else version.version
             if version.freshness != "Current":
                 broken[name] = f"the API server itself cannot reach it ({version.freshness}); see its APIService"
-            kinds += [_served(group.metadata.name, version.version, resource) for resource in version.resources]
+            for raw in version.resources:
+                try:
+                    kinds.append(_served(group.metadata.name, version.version, _decode_resource(raw)))
+                except msgspec.DecodeError as error:
+                    broken[name] = f"one of its kinds is described in a way that cannot be read: {error}"
     return Snapshot(tuple(kinds), broken)
 
 

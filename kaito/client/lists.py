@@ -106,12 +106,10 @@ def _page(request: Request, response: Response) -> wire.ListPage:
         page = wire.decode_page(response.body)
     except msgspec.DecodeError as error:
         raise not_from_an_api_server(request, "list", error, response.body, response.headers) from error
-    wanted = f"{request.resource.kind}List" if request.resource is not None else ""
-    # Kinds that are served by others than the API server itself do not all name their lists.
-    if page.kind not in ("", "List", "PartialObjectMetadataList", wanted):
+    if request.resource is not None and not request.resource.may_be_listed_as(page.kind):
         raise ApiError(
-            f"{request.describe()}: what came back is a {page.kind}, and no {wanted}; does the class say the right "
-            f"kind and plural, and is nothing before the API server that answers in its place?"
+            f"{request.describe()}: what came back is a {page.kind}, and no {request.resource.kind}List; does the "
+            f"class say the right kind and plural, and is nothing before the API server that answers in its place?"
         )
     return page
 

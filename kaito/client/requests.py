@@ -27,6 +27,7 @@ def on_object(
     Raises:
         ValueError: the key names none.
     """
+    check_key(verb, resource, key)
     if not key.name:
         raise ValueError(f"{verb} {resource.plural}: an object needs a name")
     if resource.namespaced and not key.namespace:
@@ -102,6 +103,19 @@ def delete_options(
 
 def _accept(media_types: str) -> dict[str, str]:
     return {"Accept": media_types} if media_types else {}
+
+
+def check_key(verb: str, resource: ResourceType, key: object) -> None:
+    """Refuses what is no key, of which a text is the usual one.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(key, ObjectKey):
+        raise TypeError(
+            f"{verb} {resource.plural}: the key is {key!r}; expected ObjectKey(name, namespace), "
+            f"or ObjectKey.parse(text)"
+        )
 
 
 def _check_segments(verb: str, resource: ResourceType, *segments: str) -> None:

@@ -22,7 +22,7 @@ from kaito.controllers.machine.reconciler import ClaimReconciler
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, WorkloadOptions
-from kaito.informers.informer import InformerEvent
+from kaito.informers.handlers import InformerEvent
 from kaito.informers.options import InformerOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Node, Pod, Service

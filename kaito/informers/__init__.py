@@ -3,7 +3,8 @@
 from kaito.informers.cache import Cache
 from kaito.informers.entry import Entry, Owner, UnreadableObject, store_key
 from kaito.informers.floors import WriteFloors
-from kaito.informers.informer import EventHandler, Informer, InformerEvent, Registration, SlowEventHandler
+from kaito.informers.handlers import EventHandler, InformerEvent, Registration, SlowEventHandler
+from kaito.informers.informer import Informer
 from kaito.informers.options import InformerOptions, ListMode, Transform
 from kaito.informers.reflector import Reflector
 from kaito.informers.store import Change, Store, StoreReader

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
+from kaito.client import requests
 from kaito.client.client import Client
 from kaito.client.errors import CacheNotSynced, NotFound
 from kaito.client.results import ObjectList
@@ -19,8 +20,9 @@ from kaito.informers.catch_up import CatchUp
 from kaito.informers.decoded import DecodedObjects
 from kaito.informers.entry import Entry, store_key
 from kaito.informers.floors import WriteFloors
+from kaito.informers.handlers import InformerEvent
 from kaito.informers.index import OWNER_INDEX, ValueIndex, label_index, label_index_name, owner_index
-from kaito.informers.informer import Informer, InformerEvent
+from kaito.informers.informer import Informer
 from kaito.informers.metrics import InformerMetrics
 from kaito.informers.options import InformerOptions
 from kaito.informers.query import Query, decoded, no_index
@@ -200,6 +202,7 @@ class Cache:
             ValueError: the kind is namespaced and the key has no namespace.
             pydantic.ValidationError: the stored object breaks the class's schema.
         """
+        requests.check_key("get", kind.resource_type, key)
         if kind.resource_type.namespaced and not key.namespace:
             raise ValueError(f"get {kind.resource_type.plural} {key}: {kind.__name__} is namespaced; name a namespace")
         namespace = key.namespace if kind.resource_type.namespaced else None

@@ -99,8 +99,8 @@ class Lister:
         )
 
     def _check_kind(self, page: wire.ListPage) -> None:
-        wanted = f"{self._resource.kind}List"
-        if page.kind not in (wanted, "PartialObjectMetadataList", "List", ""):
+        if not self._resource.may_be_listed_as(page.kind):
+            wanted = f"{self._resource.kind}List"
             raise UnreadableObject(f"list {self._resource.plural}: the server sent a {page.kind}, not a {wanted}")
 
 

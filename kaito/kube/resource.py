@@ -36,6 +36,15 @@ class ResourceType(NamedTuple):
         """``Kind.group``, the form that kubectl takes; just ``Kind`` in the core group."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
+    def may_be_listed_as(self, list_kind: str) -> bool:
+        """Whether a list of this name of kind can be one of this kind; empty: it has none, as in some aggregated APIs.
+
+        Built-in lists are named after their kind. A CRD may choose (``listKind``), but its objects each say their own.
+        """
+        if list_kind in (f"{self.kind}List", "PartialObjectMetadataList", "List", ""):
+            return True
+        return "." in self.group and not self.group.endswith(".k8s.io")
+
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """Returns the URL path of the collection, of one object, or of a subresource of it."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]

@@ -21,7 +21,7 @@ from kaito.client.errors import (
     TooManyRequests,
     TransportError,
 )
-from kaito.informers.informer import InformerEvent, Registration
+from kaito.informers.handlers import InformerEvent, Registration
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue

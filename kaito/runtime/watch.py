@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from kaito.informers.informer import InformerEvent
+from kaito.informers.handlers import InformerEvent
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 

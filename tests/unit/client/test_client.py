@@ -408,6 +408,13 @@ async def test_a_list_of_another_kind_is_refused(server: Any, client: Client) ->
         await client.list(ConfigMap, namespace="ns")
 
 
+@pytest.mark.parametrize("key", ["ns/a", None, ("a", "ns")])
+async def test_what_is_no_key_is_refused_with_what_is_one(client: Client, key: Any) -> None:
+    for verb in (client.get, client.delete):
+        with pytest.raises(TypeError, match=r"configmaps: the key is .*; expected ObjectKey\(name, namespace\)"):
+            await verb(ConfigMap, key)
+
+
 class EmptyReader:
     """Serves everything, and has nothing."""
 

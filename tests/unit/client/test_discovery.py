@@ -121,6 +121,15 @@ async def test_a_broken_group_harms_no_other_and_is_named_where_the_kind_may_be_
     assert raised.value.broken == ("metrics.k8s.io/v1beta1",)
 
 
+async def test_a_kind_that_is_described_wrongly_harms_no_other(server: Any, client: Client) -> None:
+    sound = WIDGET._replace(kind="Sound", plural="sounds")
+    script(server, APPS, group("example.com", version("v1", resource(WIDGET, verbs=None), resource(sound))))
+    await client.discovery.find("apps/v1", "Deployment")
+    assert await client.discovery.resource_type("example.com/v1", "Sound") == sound
+    with pytest.raises(NoSuchKind, match=r"may be in example\.com/v1, which cannot be discovered"):
+        await client.discovery.find("example.com/v1", "Widget")
+
+
 async def test_the_error_tells_what_may_have_been_meant(server: Any, client: Client) -> None:
     script(server, APPS)
     cases = [

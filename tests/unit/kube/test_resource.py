@@ -76,3 +76,16 @@ def test_a_new_object_carries_its_api_version_and_kind() -> None:
 
 def test_the_key_is_name_and_namespace() -> None:
     assert ConfigMap(metadata=ObjectMeta(name="c", namespace="ns")).key == ObjectKey("c", "ns")
+
+
+def test_built_in_lists_have_the_name_of_their_kind_and_custom_ones_may_have_another() -> None:
+    deployment, widget = (
+        ResourceType("apps", "v1", "Deployment", "deployments"),
+        ResourceType("example.com", "v1", "Widget", "widgets"),
+    )
+    role = ResourceType("rbac.authorization.k8s.io", "v1", "Role", "roles")
+    for listed in ("DeploymentList", "List", "PartialObjectMetadataList", ""):
+        assert deployment.may_be_listed_as(listed)
+    assert not deployment.may_be_listed_as("PodList")
+    assert not role.may_be_listed_as("PodList")
+    assert widget.may_be_listed_as("WidgetCollection")
