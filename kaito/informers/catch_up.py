@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from kaito.client import requests, wire
@@ -29,6 +29,7 @@ class CatchUp:
         self._informer = informer
         self._live = live
         self._wait_s = wait_s
+        self._is_listed: Callable[[], bool] | None = None
 
     async def with_object(self, name: str) -> None:
         """Waits until a read of one store key shows the own writes of it that there were at the call.
@@ -36,13 +37,30 @@ class CatchUp:
         Raises:
             CacheNotSynced: they have not come back in time.
         """
+        await self._with_list()
         if self.floors and not self.floors.reached(name):
             await self._wait([name])
 
     async def with_namespace(self, namespace: str | None) -> None:
         """The same for all objects of a namespace; None: of all."""
+        await self._with_list()
         if self.floors:
             await self._wait(self.floors.pending(namespace))
+
+    async def _with_list(self) -> None:
+        """Waits for another list, if a write has made one needed; later reads wait on for one that takes longer."""
+        if self.floors.take_behind():
+            self._is_listed = self._informer.begin_relist()
+        if self._is_listed is None:
+            return
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._informer.wait_until(self._is_listed)
+        except TimeoutError:
+            kind = self._informer.kind.resource_type.group_kind
+            raise CacheNotSynced(f"{kind} is listed anew after a write of many, which takes its time") from None
+        if self._is_listed is not None and self._is_listed():
+            self._is_listed = None
 
     async def _wait(self, names: Sequence[str]) -> None:
         """Waits until the floors that these keys have now are reached; later ones do not prolong the wait."""

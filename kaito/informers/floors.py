@@ -54,6 +54,7 @@ class KindFloors:
         self._covers = covers
         self._selector = selector
         self._floors: dict[str, Floor] = {}
+        self._is_behind = False
 
     def __bool__(self) -> bool:
         return bool(self._floors)
@@ -64,6 +65,15 @@ class KindFloors:
     def get(self, key: str) -> Floor | None:
         """The floor of a key, if it has one."""
         return self._floors.get(key)
+
+    def fall_behind(self) -> None:
+        """A write has changed nobody knows which objects: only another list can tell."""
+        self._is_behind = True
+
+    def take_behind(self) -> bool:
+        """Whether it has fallen behind since this was asked last; who asks makes the list."""
+        behind, self._is_behind = self._is_behind, False
+        return behind
 
     def pending(self, namespace: str | None = None) -> list[str]:
         """The keys (of a namespace) whose floors the store has not reached; drops those that it has."""
@@ -139,8 +149,8 @@ class WriteFloors:
     """Middleware that raises a floor for each successful write of one object, and marks lost outcomes.
 
     It stands inside of retries, since each try has an outcome of its own: one that was lost is not undone by the next
-    one's refusal. A ``delete_collection`` raises none: it names no objects, and what it deletes comes back through the
-    watch.
+    one's refusal. A ``delete_collection``, and a create under a generated name whose answer was lost, name no object:
+    the next read of the kind waits for another list.
     """
 
     def __init__(self) -> None:
@@ -174,11 +184,14 @@ class WriteFloors:
             response = await handler(request)
         except (TransportError, asyncio.CancelledError) as error:
             if not isinstance(error, TransportError) or error.sent:
-                _raise_all(watching, _unknown(request), b"")
+                _doubt_all(watching, request)
             raise
         if response.status >= 500:
             # From 500 on a write may or may not have happened: proxies answer so when the server was cut off half-way.
-            _raise_all(watching, _unknown(request), b"")
+            _doubt_all(watching, request)
+        elif request.verb == "deletecollection" and (response.status < 300 or response.status == 409):
+            # A conflict is one object's, with those before it gone.
+            _doubt_all(watching, request)
         elif response.status < 300:
             reached = _reached_by(request, response)
             _raise_all(watching, reached, response.body if reached and not reached[1].gone_uid else b"")
@@ -196,9 +209,13 @@ def _raise_all(watching: Sequence[KindFloors], raised: tuple[str, Floor] | None,
             floors.written(*raised, raw)
 
 
-def _unknown(request: Request) -> tuple[str, Floor] | None:
+def _doubt_all(watching: Sequence[KindFloors], request: Request) -> None:
     key = _asked_key(request)
-    return (key, Floor(unknown=True)) if key else None
+    for floors in watching:
+        if key:
+            floors.written(key, Floor(unknown=True), b"")
+        else:
+            floors.fall_behind()
 
 
 def _asked_key(request: Request) -> str:

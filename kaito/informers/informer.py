@@ -151,10 +151,14 @@ class Informer(Generic[R]):
 
         What others wrote before the call is in the store afterwards. Reads meanwhile see the old contents.
         """
+        await self.wait_until(self.begin_relist())
+
+    def begin_relist(self) -> Callable[[], bool]:
+        """Lists anew at once; returns what tells whether that is in. See `relist`."""
         due = [(part, part.reflector.begun + 1) for part in self._parts.values()]
         for part, _ in due:
             part.list_anew()
-        await self.wait_until(lambda: all(part.listed >= number or not self._is_current(part) for part, number in due))
+        return lambda: all(part.listed >= number or not self._is_current(part) for part, number in due)
 
     async def set_namespaces(self, namespaces: Iterable[str]) -> None:
         """Changes which namespaces are held, while it runs or not.

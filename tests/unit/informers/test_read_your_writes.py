@@ -279,3 +279,53 @@ def test_own_writes_are_seen_across_a_broken_watch_and_a_relist() -> None:
                 await asyncio.sleep(20.0)
 
     virtual_clock.run(main())
+
+
+# Writes that name no object.
+
+
+def test_a_list_after_a_delete_of_many_does_not_show_them() -> None:
+    async def main() -> None:
+        async with bench() as it:
+            for name in ("a", "b"):
+                it.put(name, app="web")
+            it.put("c")
+            await asyncio.sleep(0.1)
+            it.lag(1.0)
+            await it.client.delete_collection(ConfigMap, namespace="default", labels="app=web")
+            assert [found.metadata.name for found in await it.client.list(ConfigMap)] == ["c"]
+            with pytest.raises(NotFound):
+                await it.client.get(ConfigMap, KEY)
+            assert it.maps.parts[0].lists == 2  # one list served both reads
+
+    virtual_clock.run(main())
+
+
+def test_an_object_of_a_generated_name_whose_answer_was_lost_is_read_back() -> None:
+    async def main() -> None:
+        async with bench() as it:
+            it.api.faults.add(Fault(Drop(handled=True), verb="create"))
+            it.lag(1.0)
+            generated = ConfigMap(metadata=ObjectMeta(generate_name="m-", namespace="default"))
+            with pytest.raises(TransportError):
+                await it.client.create(generated)
+            assert len(await it.client.list(ConfigMap)) == 1
+
+    virtual_clock.run(main())
+
+
+def test_a_list_that_takes_longer_than_a_read_waits_is_not_begun_again_by_the_next_read() -> None:
+    async def main() -> None:
+        async with bench(read_wait_s=0.5) as it:
+            it.put("a")
+            await asyncio.sleep(0.1)
+            await it.client.delete_collection(ConfigMap, namespace="default")
+            it.lag(1.2)
+            for _ in range(2):
+                with pytest.raises(CacheNotSynced, match="listed anew after a write of many"):
+                    await it.client.list(ConfigMap)
+            assert len(await it.client.list(ConfigMap)) == 0
+            assert it.maps.parts[0].lists == 2
+            assert it.maps.parts[0].reflector.begun == 2
+
+    virtual_clock.run(main())
