@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from kaito.informers.entry import Entry
 from kaito.informers.mailbox import Mailbox
@@ -60,6 +60,19 @@ SlowEventHandler = Callable[[InformerEvent[R]], Awaitable[None]]
 """Told of each object's newest change, one after the other; may take its time."""
 
 
+class Syncing(Protocol):
+    """What comes to be synced: an informer."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether it is."""
+        ...
+
+    async def wait_synced(self) -> None:
+        """Waits until it is."""
+        ...
+
+
 class Registration:
     """A handler's place at an informer.
 
@@ -69,7 +82,7 @@ class Registration:
         informer_synced: what tells and waits for whether the informer is synced.
     """
 
-    def __init__(self, remove: Callable[[], None], mailbox: Mailbox | None, informer: Informer[Resource]) -> None:
+    def __init__(self, remove: Callable[[], None], mailbox: Mailbox | None, informer: Syncing) -> None:
         self._remove = remove
         self._mailbox = mailbox
         self._informer = informer

@@ -205,7 +205,7 @@ class Informer(Generic[R]):
             if handler in self._handlers:
                 self._handlers.remove(handler)
 
-        return Registration(remove, None, self)  # type: ignore[arg-type]
+        return Registration(remove, None, self)
 
     def subscribe(self, handler: SlowEventHandler[R]) -> Registration:
         """Adds a handler that may take its time: it holds up neither the store nor other handlers.
@@ -232,7 +232,7 @@ class Informer(Generic[R]):
             if task is not None:
                 task.cancel()
 
-        return Registration(remove, mailbox, self)  # type: ignore[arg-type]
+        return Registration(remove, mailbox, self)
 
     def object_key(self, key: str) -> ObjectKey:
         """The ObjectKey for a store key."""

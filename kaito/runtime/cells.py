@@ -7,7 +7,8 @@ were a fifth of what a no-op reconcile cost (0001 in docs/decisions). These are 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
@@ -87,14 +88,12 @@ class Family(Protocol):
 
 
 class _Children(Generic[C]):
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+    def __init__(self, name: str, text: str, labels: Sequence[str], make: Callable[[], C]) -> None:
         self.name = name
         self.text = text
         self.label_names = tuple(labels)
         self.children: dict[tuple[str, ...], C] = {}
-
-    def make(self) -> C:
-        raise NotImplementedError
+        self._make = make
 
     def labels(self, *values: str) -> C:
         """The child with these label values, made if it is new.
@@ -106,16 +105,15 @@ class _Children(Generic[C]):
             raise ValueError(f"metric {self.name} has the labels {self.label_names}; given: {values}")
         child = self.children.get(values)
         if child is None:
-            child = self.children[values] = self.make()
+            child = self.children[values] = self._make()
         return child
 
 
 class CountFamily(_Children[Count]):
     """Counts by label values."""
 
-    def make(self) -> Count:
-        """See `_Children.labels`."""
-        return Count()
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        super().__init__(name, text, labels, Count)
 
     def collect(self) -> Metric:
         """See `Family.collect`."""
@@ -128,9 +126,8 @@ class CountFamily(_Children[Count]):
 class LevelFamily(_Children[Level]):
     """Levels by label values."""
 
-    def make(self) -> Level:
-        """See `_Children.labels`."""
-        return Level()
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        super().__init__(name, text, labels, Level)
 
     def collect(self) -> Metric:
         """See `Family.collect`."""
@@ -144,12 +141,7 @@ class DistributionFamily(_Children[Distribution]):
     """Distributions by label values, all with the same bounds."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        super().__init__(name, text, labels)
-        self._bounds = tuple(bounds)
-
-    def make(self) -> Distribution:
-        """See `_Children.labels`."""
-        return Distribution(self._bounds)
+        super().__init__(name, text, labels, partial(Distribution, tuple(bounds)))
 
     def collect(self) -> Metric:
         """See `Family.collect`."""

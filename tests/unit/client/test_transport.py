@@ -212,6 +212,7 @@ async def test_closing_twice_or_unused_is_harmless(server: Any) -> None:
     await made.aclose()
     await made.aclose()
     gc.collect()
+    assert len(server.asked) == 1
 
 
 @pytest.fixture

@@ -37,14 +37,19 @@ def test_claims_of_others_and_a_missing_kind_are_no_reason_to_refuse(play: Any, 
         await client.create(machine("general-x", metadata={"labels": {"karpenter.sh/provisioner-name": "general"}}))
         api.faults.add(Fault(Refuse(404, "NotFound"), resource="nodeclaims", times=None))
         await ClaimGuard(client).run()
+        assert {entry.path.rpartition("/")[2] for entry in api.log if entry.verb == "list"} == {
+            "machines",
+            "nodeclaims",
+        }
 
     play(main)
 
 
 def test_it_waits_for_a_server_that_does_not_answer(play: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        api.faults.add(Fault(Refuse(500), verb="list", resource="machines", times=3))
+        refusal = api.faults.add(Fault(Refuse(500), verb="list", resource="machines", times=3))
         await ClaimGuard(client).run()
+        assert refusal.seen == 4
 
     play(main)
 

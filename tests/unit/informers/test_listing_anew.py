@@ -87,6 +87,7 @@ def test_any_number_of_callers_may_want_a_new_list_at_once() -> None:
             first = asyncio.create_task(it.cache.relist())
             await asyncio.sleep(0)
             await asyncio.gather(first, *(it.cache.relist() for _ in range(3)))
+            assert it.maps.parts[0].lists >= 2
 
     virtual_clock.run(main())
 
