@@ -27,11 +27,12 @@ from kaito.informers.options import InformerOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Node, Pod, Service
 from kaito.kube.object_key import ObjectKey
+from kaito.runtime.access import Access
 from kaito.runtime.apply import Applier
 from kaito.runtime.controller import Controller
 from kaito.runtime.manager import Manager
 from kaito.runtime.reconciler import KeyReconciler
-from kaito.runtime.watch import Access, Watch
+from kaito.runtime.watch import Watch
 
 ControllerName = Literal["workspace", "machine", "gpu-provisioner"]
 CloudName = Literal["kwok"]

@@ -1,11 +1,13 @@
 """Work on keys: queue, controller, manager; health, metrics and logs; applying intent."""
 
+from kaito.runtime.access import Access
 from kaito.runtime.apply import AppliedIntent, Applier, ApplyOutcome, NotOurs
 from kaito.runtime.controller import Controller
-from kaito.runtime.manager import Manager, Runnable
+from kaito.runtime.manager import Manager
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import DONE, KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
-from kaito.runtime.watch import Access, Watch
+from kaito.runtime.service import Runnable, Service, Stage
+from kaito.runtime.watch import Watch
 from kaito.runtime.workqueue import LOW_PRIORITY, WorkQueue
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "Reconciler",
     "Result",
     "Runnable",
+    "Service",
+    "Stage",
     "TerminalError",
     "Watch",
     "WorkQueue",

@@ -24,12 +24,13 @@ from kaito.client.errors import (
 from kaito.informers.handlers import InformerEvent, Registration
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
+from kaito.runtime.access import Access
 from kaito.runtime.async_queue import AsyncQueue
 from kaito.runtime.logs import enter_log_context, leave_log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
-from kaito.runtime.watch import Access, AnyWatch, EventFilter
+from kaito.runtime.watch import AnyWatch, EventFilter
 from kaito.runtime.workqueue import LOW_PRIORITY, Item
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -23,20 +23,13 @@ from kaito.kube.resource import Resource
 from kaito.runtime.controller import Controller
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.servers import Address, Check, LoopLag, Servers, parse_address
+from kaito.runtime.service import Runnable
 
 R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
-
-
-class Runnable(Protocol):
-    """Something that runs beside the controllers, until cancelled."""
-
-    async def run(self) -> None:
-        """Runs; raising stops the manager."""
-        ...
 
 
 class Manager:

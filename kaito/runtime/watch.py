@@ -1,4 +1,4 @@
-"""Watch and Access: what a controller reacts to, and what else it may do; declared, so that RBAC follows from it."""
+"""Watch: what a controller reacts to beside its own objects; declared, so that RBAC follows from it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,6 @@ R = TypeVar("R", bound=Resource)
 
 EventFilter = Callable[[InformerEvent[R]], bool]
 """A predicate: pure, over the event's old and new object."""
-
-
-class Access:
-    """A permission that a controller needs beyond its watches: ``Access(Node, "get", "patch")``.
-
-    Args:
-        kind: of what.
-        verbs: such as ``get`` or ``patch``.
-        subresource: such as ``eviction`` or ``status``; empty for the object itself.
-    """
-
-    def __init__(self, kind: type[Resource], *verbs: str, subresource: str = "") -> None:
-        self.kind = kind
-        self.verbs = verbs
-        self.subresource = subresource
 
 
 class Watch(Generic[R]):
