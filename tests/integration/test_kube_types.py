@@ -6,12 +6,35 @@ from typing import Any, get_args
 import pytest
 
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.kube import KubeModel, Quantity, Resource, apps_v1, batch_v1, coordination_v1, core_v1, events_v1
+from kaito.kube import (
+    KubeModel,
+    Quantity,
+    Resource,
+    apps_v1,
+    authentication_v1,
+    authorization_v1,
+    batch_v1,
+    coordination_v1,
+    core_v1,
+    events_v1,
+    rbac_v1,
+)
+
+MODULES = (
+    apps_v1,
+    authentication_v1,
+    authorization_v1,
+    batch_v1,
+    coordination_v1,
+    core_v1,
+    events_v1,
+    rbac_v1,
+)
 
 KINDS = sorted(
     {
         kind
-        for module in (apps_v1, batch_v1, coordination_v1, core_v1, events_v1)
+        for module in MODULES
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Resource) and hasattr(kind, "resource_type")
     },
