@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from kaito.runtime.metrics import QueueMetrics
+from kaito.runtime.queue_metrics import QueueMetrics
 from kaito.runtime.workqueue import Item, QueueSnapshot, WorkQueue
 
 K = TypeVar("K", bound=Hashable)

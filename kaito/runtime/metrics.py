@@ -5,12 +5,12 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from kaito.runtime.cells import CountFamily, DistributionFamily, Families, Family, LevelFamily
+from kaito.runtime.queue_metrics import QueueFamilies, QueueMetrics
 
 RECONCILE_BUCKETS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60),
 )
-QUEUE_BUCKETS_S = tuple(10.0**exponent for exponent in range(-8, 4))
 
 
 class RuntimeMetrics:
@@ -48,56 +48,12 @@ class RuntimeMetrics:
             "controller_runtime_max_concurrent_reconciles", "Maximum number of concurrent reconciles per controller."
         )
         self.active = gauge("controller_runtime_active_workers", "Number of currently used workers per controller.")
-        self.depth = gauge("workqueue_depth", "Current depth of workqueue.", "name", "priority")
-        self.adds = counter("workqueue_adds_total", "Total number of adds handled by workqueue.", "name")
-        self.retries = counter("workqueue_retries_total", "Total number of retries handled by workqueue.", "name")
-        self.queued = histogram(
-            "workqueue_queue_duration_seconds",
-            "How long in seconds an item stays in workqueue before being requested.",
-            QUEUE_BUCKETS_S,
-            "name",
-        )
-        self.worked = histogram(
-            "workqueue_work_duration_seconds",
-            "How long in seconds processing an item from workqueue takes.",
-            QUEUE_BUCKETS_S,
-            "name",
-        )
         self.unchanged_applies = counter(
             "controller_applies_unchanged_total",
             "Applies that came back with the resourceVersion that the object had; each is a needless write.",
         )
         Families(registry, families)
-
-
-class QueueMetrics:
-    """The metrics of one work queue."""
-
-    def __init__(self, metrics: RuntimeMetrics, controller: str) -> None:
-        self._depth = metrics.depth.labels(controller, controller, "")
-        self._adds = metrics.adds.labels(controller, controller)
-        self._retries = metrics.retries.labels(controller, controller)
-        self._queued = metrics.queued.labels(controller, controller)
-        self._worked = metrics.worked.labels(controller, controller)
-
-    def added(self, keys: int, depth: int) -> None:
-        """Keys were added that were not in the queue."""
-        self._adds.inc(keys)
-        self._depth.set(depth)
-
-    def delayed(self) -> None:
-        """A key was added with a delay."""
-        self._retries.inc()
-
-    def handed_out(self, waited_s: float, depth: int) -> None:
-        """A worker got a key."""
-        self._queued.observe(waited_s)
-        self._depth.set(depth)
-
-    def done(self, worked_s: float, depth: int) -> None:
-        """A worker gave a key back."""
-        self._worked.observe(worked_s)
-        self._depth.set(depth)
+        self.queues = QueueFamilies(registry)
 
 
 class ControllerMetrics:
@@ -114,4 +70,4 @@ class ControllerMetrics:
         self.seconds = metrics.seconds.labels(controller)
         self.active = metrics.active.labels(controller)
         metrics.max_concurrent.labels(controller).set(concurrency)
-        self.queue = QueueMetrics(metrics, controller)
+        self.queue = QueueMetrics(metrics.queues, controller)

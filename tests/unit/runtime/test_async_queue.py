@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kaito.runtime.async_queue import AsyncQueue
-from kaito.runtime.metrics import QueueMetrics, RuntimeMetrics
+from kaito.runtime.queue_metrics import QueueFamilies, QueueMetrics
 from kaito.runtime.workqueue import LOW_PRIORITY
 from kaito.testing import virtual_clock
 
@@ -286,7 +286,7 @@ def test_metrics_count_as_client_go_counts() -> None:
         return registry.get_sample_value(name, {"name": "q", "controller": "q", **labels})
 
     async def main() -> None:
-        queue: AsyncQueue[str] = AsyncQueue(QueueMetrics(RuntimeMetrics(registry), "q"))
+        queue: AsyncQueue[str] = AsyncQueue(QueueMetrics(QueueFamilies(registry), "q"))
         assert value("workqueue_adds_total") == 0
         queue.add("a")
         queue.add("a")
