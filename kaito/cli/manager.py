@@ -4,8 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -180,18 +178,17 @@ def _serve(config: "Config", options: "OperatorOptions", metrics: str, health: s
 async def _run(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
     from kaito.controllers.operator import add_operator
     from kaito.runtime.manager import Manager
+    from kaito.runtime.signals import stopped_by_signals
 
     made = Manager("kaito", config, metrics=metrics, health=health)
     add_operator(made, options)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_or_exit, made.stop, number)
-    # Which cluster it is stands in the first line, before anything is written there.
-    log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
-    # Modules are most of what a collection walks, and stay: out of its way, it takes about a millisecond.
-    gc.collect()
-    gc.freeze()
-    await made.run()
+    with stopped_by_signals(made.stop):
+        # Which cluster it is stands in the first line, before anything is written there.
+        log.info("operator starts", extra={"api_server": config.host, "cloud": options.cloud})
+        # Modules are most of what a collection walks, and stay: out of its way, it takes about a millisecond.
+        gc.collect()
+        gc.freeze()
+        await made.run()
 
 
 def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
@@ -248,13 +245,3 @@ def fail(message: str) -> NoReturn:
     """Prints an error and ends the program with exit code 1."""
     typer.echo(f"kaito: {message}", err=True)
     raise typer.Exit(1)
-
-
-_signals: list[int] = []
-
-
-def _stop_or_exit(stop: Callable[[], None], number: int) -> None:
-    if _signals:
-        os._exit(128 + number)
-    _signals.append(number)
-    stop()

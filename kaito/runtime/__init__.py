@@ -3,10 +3,12 @@
 from kaito.runtime.access import Access
 from kaito.runtime.apply import AppliedIntent, Applier, ApplyOutcome, NotOurs
 from kaito.runtime.controller import Controller
+from kaito.runtime.elections import Elections
 from kaito.runtime.manager import Manager
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import DONE, KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
 from kaito.runtime.service import Runnable, Service, Stage
+from kaito.runtime.signals import run_until_signal, stopped_by_signals
 from kaito.runtime.watch import Watch
 from kaito.runtime.workqueue import LOW_PRIORITY, WorkQueue
 
@@ -18,6 +20,7 @@ __all__ = [
     "Applier",
     "ApplyOutcome",
     "Controller",
+    "Elections",
     "ExponentialRateLimiter",
     "KeyReconciler",
     "Manager",
@@ -32,4 +35,6 @@ __all__ = [
     "TerminalError",
     "Watch",
     "WorkQueue",
+    "run_until_signal",
+    "stopped_by_signals",
 ]

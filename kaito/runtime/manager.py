@@ -21,23 +21,26 @@ from kaito.informers.informer import Informer
 from kaito.informers.options import InformerOptions
 from kaito.kube.resource import Resource
 from kaito.runtime.controller import Controller
+from kaito.runtime.elections import Elections
+from kaito.runtime.groups import end
+from kaito.runtime.life import GRACE_S, START_TIMEOUT_S, STOP_TIMEOUT_S, Life
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.servers import Address, Check, LoopLag, Servers, parse_address
-from kaito.runtime.service import Runnable
+from kaito.runtime.service import Runnable, Service, Stage
 
 R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 10.0
-
 
 class Manager:
-    """Runs controllers in one event loop, over one cache.
+    """Runs controllers and services in one event loop, over one cache.
 
-    Order of start: servers (so that probes are answered), caches, then controllers and runnables, each controller as
-    soon as its own caches are synced. Of stop: readiness goes first, then controllers get `grace_s` to end what they
-    do and are cancelled, then caches, then servers.
+    Order of start: servers (so that probes are answered), then services stage by stage (webhooks, caches, others), each
+    stage once the one before has started; then controllers, each as soon as its own caches are synced and, with leader
+    election, it is elected. Of stop: readiness goes first; controllers take in nothing more, get `grace_s` to end what
+    they do, and are cancelled; their leaderships are given up; then the stages go, last first; then the servers. What
+    does not end in time is logged by name and left behind.
 
     Args:
         name: user agent and field owner.
@@ -48,8 +51,11 @@ class Manager:
         middleware: more of it, around every call.
         cache: which objects are cached of kinds that nobody declares otherwise (`Cache.informer` with options of its
             own, before the controller is added): ``InformerOptions(namespaces=…)`` for a manager of some namespaces.
+        leader_election: decides which controllers work here; None: all do.
         rng: source of every random choice (jitter, ids); give a seeded one to replay a run.
         grace_s: seconds that reconciles in progress have to end at a stop.
+        start_timeout_s: seconds that a stage may hold up those after it.
+        stop_timeout_s: seconds that controllers, and each stage, have to end once they are cancelled.
         read_wait_s: how long cached reads wait for own writes.
 
     Raises:
@@ -66,8 +72,11 @@ class Manager:
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
         cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
+        leader_election: Elections | None = None,
         rng: random.Random | None = None,
         grace_s: float = GRACE_S,
+        start_timeout_s: float = START_TIMEOUT_S,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
         read_wait_s: float = 2.0,
     ) -> None:
         self.name = name
@@ -88,52 +97,75 @@ class Manager:
         )
         self.client = Client(transport, field_owner=name, middleware=usual, reader=self.cache)
         self._transport = transport
-        self._controllers: list[Controller[Resource]] = []
-        self._runnables: list[Runnable] = []
-        self._grace_s = grace_s
-        self._stopping = asyncio.Event()
-        self._ran = False
+        self._life = Life(self, leader_election, grace_s, start_timeout_s, stop_timeout_s)
+        self._life.add_service("cache", self.cache, Stage.CACHES)
         self._lag = LoopLag()
         self._add_checks()
 
-    def add(self, runnable: Controller[R] | Runnable) -> None:
-        """Adds a controller or anything with ``run()``; before `run`.
+    @property
+    def controllers(self) -> tuple[Controller[Resource], ...]:
+        """What was added, and not removed since."""
+        return self._life.controllers
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The services that say more of themselves than that they run: what they need, and why they are not ready."""
+        return self._life.services
+
+    def add(self, item: Controller[R] | Runnable) -> None:
+        """Adds a controller, a `Service`, or anything with ``run()``. While the manager runs, it is started at once.
 
         Raises:
-            ValueError: a controller of that name is there already.
+            ValueError: a controller, or a service, of that name is there already.
+            RuntimeError: the manager is stopping, or has stopped.
         """
-        if isinstance(runnable, Controller):
-            if any(known.name == runnable.name for known in self._controllers):
-                raise ValueError(f"two controllers are named {runnable.name!r}; give one of them a name=")
-            runnable.bind(self)
-            self._controllers.append(runnable)  # type: ignore[arg-type]
+        if isinstance(item, Controller):
+            self._life.add_controller(item)  # type: ignore[arg-type]
+        elif isinstance(item, Service):
+            self._life.add_service(item.name, item, item.stage)
         else:
-            self._runnables.append(runnable)
+            self._life.add_service(self._life.free_name(type(item).__name__), item, Stage.OTHERS)
+
+    async def remove(self, name: str) -> None:
+        """Stops a controller, or else a service, and forgets it; it (or another of its name) can be added again.
+
+        A controller takes in nothing more at once, has the grace to end what it does, is cancelled, and gives up its
+        leadership. Its informers stay; `Cache.remove_informer` stops one. Cancelled, it is stopped without grace.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        await self._life.remove(name)
 
     def add_readyz(self, name: str, check: Check) -> None:
         """Adds a named readiness check."""
         self.servers.ready_checks[name] = check
 
     def stop(self) -> None:
-        """Asks `run` to stop in order and return. Safe from a signal handler of the loop."""
-        self._stopping.set()
+        """Asks `run` to stop in order and return. For the thread of the loop; before `run`, it returns at once."""
+        self._life.stop()
 
     async def run(self) -> None:
         """Runs until `stop`, or until something that cannot fail does. Cancellation stops without grace.
 
+        Signals are left alone; `run_until_signal` is for programs.
+
         Raises:
             RuntimeError: it ran before.
             CannotListen: an address for a server is taken.
-            ExceptionGroup: a runnable or controller failed.
+            ExceptionGroup: services or controllers failed; it, and notes on the errors in it, name them.
+            LeadershipLost: another may lead now, so the process must end.
         """
-        if self._ran:
-            raise RuntimeError("a manager runs once; make another")
-        self._ran = True
+        self._life.claim()
         self._add_process_metrics()
         try:
             await self.servers.start()
             log.info("manager started", extra={"manager": self.name, **self._bound()})
-            await self._run_all()
+            lag = asyncio.create_task(self._lag.run(), name="loop lag")
+            try:
+                await self._life.run()
+            finally:
+                await end([lag], 1.0)
         finally:
             try:
                 await self.servers.stop()
@@ -141,52 +173,15 @@ class Manager:
                 await self._transport.aclose()
             log.info("manager stopped", extra={"manager": self.name})
 
-    async def _run_all(self) -> None:
-        async with asyncio.TaskGroup() as background:
-            caches = background.create_task(self.cache.run(), name="cache")
-            lag = background.create_task(self._lag.run(), name="loop lag")
-            try:
-                await self._work()
-            finally:
-                caches.cancel()
-                lag.cancel()
-
-    async def _work(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._run_controller(each), name=each.name) for each in self._controllers]
-            tasks += [group.create_task(runnable.run(), name=type(runnable).__name__) for runnable in self._runnables]
-            await self._stopping.wait()
-            await self._drain()
-            for task in tasks:
-                task.cancel()
-
-    async def _run_controller(self, controller: Controller[Resource]) -> None:
-        await controller.run(self)
-        if not self._stopping.is_set():
-            raise RuntimeError(f"controller {controller.name} ended by itself")
-
-    async def _drain(self) -> None:
-        """Takes no new work in, and waits (bounded) until what is being worked on has ended."""
-        log.info("manager stopping", extra={"manager": self.name, "grace_s": self._grace_s})
-        queues = [controller.queue for controller in self._controllers if controller.running]
-        for queue in queues:
-            queue.close()
-        try:
-            async with asyncio.timeout(self._grace_s):
-                for queue in queues:
-                    await queue.wait_idle()
-        except TimeoutError:
-            log.warning("reconciles did not end in time and are cancelled", extra={"manager": self.name})
-
     def _add_checks(self) -> None:
         self.servers.live_checks["ping"] = lambda: None
-        self.servers.ready_checks["shutdown"] = lambda: "the manager is stopping" if self._stopping.is_set() else None
+        self.servers.ready_checks["shutdown"] = lambda: "the manager is stopping" if self._life.stopping else None
         self.servers.ready_checks["informers"] = self._informers_fault
         self.servers.live_checks["loop"] = self._lag_fault
 
     def _informers_fault(self) -> str | None:
-        declared = {kind for controller in self._controllers for kind in controller.kinds}
-        needed = {kind for controller in self._controllers for kind in controller.needed_kinds}
+        declared = {kind for controller in self.controllers for kind in controller.kinds}
+        needed = {kind for controller in self.controllers for kind in controller.needed_kinds}
         faults = [
             fault
             for informer in self.cache.informers()

@@ -97,5 +97,5 @@ def test_labels_of_existing_nodes_are_awaited_where_existing_nodes_are_used(
 def test_the_chosen_controllers_run_and_no_others(options: OperatorOptions, expected: list[str]) -> None:
     manager = Manager("kaito", None, metrics="0", health="0", transport=FakeApi().transport())
     add_operator(manager, options)
-    assert [controller.name for controller in manager._controllers] == expected
+    assert [controller.name for controller in manager.controllers] == expected
     assert {name for name in expected if name != "nodeclaim"} <= set(ALL_CONTROLLERS)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import random
 import socket
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 import aiohttp
 import pytest
@@ -19,45 +17,7 @@ from kaito.kube.core_v1 import ConfigMap, Secret
 from kaito.runtime import DONE, Controller, Manager, Result
 from kaito.testing import eventually, virtual_clock
 from kaito.testing.fake_api import FakeApi, Fault, Refuse
-
-MAPS = "/api/v1/namespaces/default/configmaps"
-
-
-class Slow:
-    """A reconciler that takes its time, and writes down how it ended."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self.begun = 0
-        self.ended = 0
-        self.cancelled = 0
-
-    async def reconcile(self, _: ConfigMap) -> Result:
-        self.begun += 1
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        self.ended += 1
-        return DONE
-
-
-def manager(api: FakeApi, reconciler: Any | None = None, **options: Any) -> Manager:
-    chosen: dict[str, Any] = {"metrics": "0", "health": "0", "rng": random.Random(1), **options}
-    made = Manager("tests", None, transport=api.transport(), **chosen)
-    if reconciler is not None:
-        made.add(Controller(ConfigMap, reconciler))
-    return made
-
-
-def put(api: FakeApi, *names: str) -> None:
-    for name in names:
-        api.call("POST", MAPS, {"metadata": {"name": name}})
-
-
-def assert_nothing_left() -> None:
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+from tests.unit.runtime.managers import Slow, assert_nothing_left, manager, put
 
 
 def test_stopping_waits_for_the_reconcile_in_progress_and_takes_no_new_work() -> None:
