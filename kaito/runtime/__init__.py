@@ -7,6 +7,7 @@ from kaito.runtime.elections import Elections
 from kaito.runtime.manager import Manager
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import DONE, KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
+from kaito.runtime.running import BeforeWork, Phase
 from kaito.runtime.service import Runnable, Service, Stage
 from kaito.runtime.signals import run_until_signal, stopped_by_signals
 from kaito.runtime.watch import Watch
@@ -19,12 +20,14 @@ __all__ = [
     "AppliedIntent",
     "Applier",
     "ApplyOutcome",
+    "BeforeWork",
     "Controller",
     "Elections",
     "ExponentialRateLimiter",
     "KeyReconciler",
     "Manager",
     "NotOurs",
+    "Phase",
     "RateLimiter",
     "ReconcileError",
     "Reconciler",

@@ -69,5 +69,16 @@ class ControllerMetrics:
         self.panics = metrics.panics.labels(controller)
         self.seconds = metrics.seconds.labels(controller)
         self.active = metrics.active.labels(controller)
-        metrics.max_concurrent.labels(controller).set(concurrency)
+        self._max_concurrent = metrics.max_concurrent.labels(controller)
+        self._max_concurrent.set(concurrency)
         self.queue = QueueMetrics(metrics.queues, controller)
+        self._metrics = metrics
+        self._controller = controller
+
+    def stopped(self) -> None:
+        """The controller does not run any more: its gauges are back at 0; counters stay, as counters do."""
+        self._max_concurrent.set(0)
+        self.active.set(0)
+        for labels, depth in self._metrics.queues.depth.children.items():
+            if labels[0] == self._controller:
+                depth.set(0)

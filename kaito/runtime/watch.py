@@ -60,3 +60,25 @@ class Watch(Generic[R]):
 
 AnyWatch: TypeAlias = Watch[Any]
 """A watch of whatever kind: what a controller's list of watches holds."""
+
+
+def as_values(references: Callable[..., str | Iterable[str] | None]) -> Callable[[Resource], Iterable[str]]:
+    """Makes a function that may return one value, several or none return several."""
+
+    def values(obj: Resource) -> Iterable[str]:
+        found = references(obj)
+        if not found:
+            return ()
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    return values
+
+
+def as_keys(values: Callable[[Resource], Iterable[str]]) -> Callable[[Resource], Iterable[str]]:
+    """Names without a namespace are of objects in the namespace of the one that refers to them."""
+
+    def keys(obj: Resource) -> Iterable[str]:
+        own = obj.metadata.namespace
+        return [name if own is None or "/" in name else f"{own}/{name}" for name in values(obj)]
+
+    return keys
