@@ -3,11 +3,11 @@
 from kaito.runtime.access import Access
 from kaito.runtime.apply import AppliedIntent, Applier, ApplyOutcome, NotOurs
 from kaito.runtime.controller import Controller
-from kaito.runtime.elections import Elections
+from kaito.runtime.elections import BeforeWork, Elections
 from kaito.runtime.manager import Manager
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
 from kaito.runtime.reconciler import DONE, KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
-from kaito.runtime.running import BeforeWork, Phase
+from kaito.runtime.running import Phase
 from kaito.runtime.service import Runnable, Service, Stage
 from kaito.runtime.signals import run_until_signal, stopped_by_signals
 from kaito.runtime.watch import Watch

@@ -10,9 +10,10 @@ from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.access import Access
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.elections import BeforeWork
 from kaito.runtime.ratelimit import RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, Reconciler
-from kaito.runtime.running import BeforeWork, Phase, Running
+from kaito.runtime.running import Phase, Running
 from kaito.runtime.watch import AnyWatch, EventFilter, as_keys, as_values
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -13,6 +12,7 @@ from kaito.informers.informer import Informer
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.elections import BeforeWork
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.sources import Sources
 from kaito.runtime.worker import Workers
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
-
-BeforeWork = Callable[[], Awaitable[None]]
-"""Awaited once the caches are synced; workers start when it returns. Raising ends the controller's run."""
 
 # Nothing tells that a kind is missing; only at the start is it looked for.
 MISSING_POLL_S = 0.1

@@ -14,7 +14,7 @@ import pytest
 from kaito.kube.core_v1 import Secret
 from kaito.kube.resource import Resource
 from kaito.runtime import DONE, Phase, Result
-from kaito.runtime.running import BeforeWork
+from kaito.runtime.elections import BeforeWork
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import FakeApi, Fault, Refuse
 from tests.unit.runtime.widgets import Bench, Recording, Widget, bench
