@@ -103,6 +103,10 @@ class Cache:
             self._read_from(informer)
         return cast("Informer[R]", informer)
 
+    def options_of(self, kind: type[Resource]) -> InformerOptions:
+        """With which options a kind is read here, or would be if it were declared without any."""
+        return self._read[kind].options if kind in self._read else self._default_options(kind)
+
     async def remove_informer(self, kind: type[Resource], options: InformerOptions | None = None) -> None:
         """Stops an informer and forgets it; its handlers hear nothing more. Reads of its kind are live then.
 
