@@ -5,136 +5,198 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from kaito.runtime.queue_metrics import QueueMetrics
-from kaito.runtime.workqueue import Item, QueueSnapshot, WorkQueue
+from kaito.runtime.workqueue import MAX_OVERTAKES, Item, QueueSnapshot, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
 
 
 class AsyncQueue(Generic[K]):
-    """Thin asyncio adapter of `WorkQueue`; its clock is the running loop's.
+    """Thin asyncio adapter of `WorkQueue`; its clock is that of the loop in which it is first used.
+
+    A key belongs to whoever got it until somebody calls `done` with it: that need not be the worker, and may be after
+    `close`. So a key can stay away from other workers for as long as something that a worker gave up still runs.
 
     Args:
-        metrics: told of adds, waits and work; None: nobody.
+        metrics: what is read and told of it; None: nothing.
+        max_overtakes: see `WorkQueue`.
     """
 
-    def __init__(self, metrics: QueueMetrics | None = None) -> None:
-        self._queue: WorkQueue[K] = WorkQueue()
+    def __init__(self, metrics: QueueMetrics | None = None, *, max_overtakes: int = MAX_OVERTAKES) -> None:
+        self._queue: WorkQueue[K] = WorkQueue(max_overtakes)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._metrics = metrics
         self._getters: deque[asyncio.Future[None]] = deque()
+        self._watchers: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = float("inf")
+        self._taking = True
         self._closed = False
-        self._idle_waiters: list[asyncio.Future[None]] = []
+        if metrics is not None:
+            metrics.watch(self)
 
     def __len__(self) -> int:
+        """How many keys are ready."""
         return len(self._queue)
 
     @property
+    def adds(self) -> int:
+        """How many adds were news so far."""
+        return self._queue.adds
+
+    @property
+    def retries(self) -> int:
+        """How many adds with a delay there were so far."""
+        return self._queue.retries
+
+    @property
     def processing(self) -> int:
-        """How many keys workers have now."""
+        """How many keys are handed out now."""
         return self._queue.processing
 
+    def depths(self) -> dict[int, int]:
+        """See `WorkQueue.depths`."""
+        return self._queue.depths()
+
+    def seconds_in_work(self) -> list[float]:
+        """See `WorkQueue.seconds_in_work`."""
+        return self._queue.seconds_in_work(self._loop.time()) if self._loop is not None else []
+
+    def snapshot(self) -> QueueSnapshot[K]:
+        """See `WorkQueue.snapshot`."""
+        return self._queue.snapshot(self._now())
+
     def add(self, key: K, *, priority: int = 0) -> None:
-        """Makes a key ready. Ignored after `close`."""
-        if self._closed:
-            return
-        self._count_added(self._queue.add(key, _now(), priority=priority))
-        self._wake()
+        """Makes a key ready. Ignored once the queue is drained or closed."""
+        if self._taking and self._queue.add(key, self._now(), priority=priority) and self._getters:
+            self._wake()
 
     def add_after(self, key: K, delay_s: float, *, priority: int = 0) -> None:
-        """Makes a key ready after a delay. Ignored after `close`."""
-        if self._closed:
-            return
-        if self._metrics is not None:
-            self._metrics.delayed()
-        if delay_s <= 0:
-            self.add(key, priority=priority)
-            return
-        self._queue.add_after(key, delay_s, _now(), priority=priority)
-        self._set_timer()
+        """Makes a key ready after a delay. Ignored once the queue is drained or closed."""
+        if self._taking:
+            self._queue.add_after(key, delay_s, self._now(), priority=priority)
+            self._wake()
+            self._set_timer()
+
+    def cancel(self, key: K) -> bool:
+        """See `WorkQueue.cancel`."""
+        return self._queue.cancel(key)
+
+    def discard(self, key: K) -> bool:
+        """See `WorkQueue.discard`."""
+        found = self._queue.discard(key)
+        self._tell_watchers()
+        return found
 
     async def get(self) -> Item[K] | None:
         """Waits for a key; None once the queue is closed. Cancellation leaves the queue as it was."""
         while not self._closed:
-            now = _now()
-            if self._queue.has_delayed:
-                self._count_added(self._queue.wake(now))
-            item = self._queue.pop(now)
+            item = self._queue.pop(self._now())
             if item is not None:
                 if self._metrics is not None:
-                    self._metrics.handed_out(item.waited_s, len(self._queue))
+                    self._metrics.queued.observe(item.waited_s)
                 return item
-            self._set_timer()
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._getters.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    self._wake()
-                raise
-            finally:
-                if waiter in self._getters:
-                    self._getters.remove(waiter)
+            await self._woken()
         return None
 
     def done(self, key: K) -> None:
-        """Takes a key back from its worker."""
-        worked_s = self._queue.done(key, _now())
+        """Takes a key back, from its worker or from whoever it was left to.
+
+        Raises:
+            KeyError: nobody has the key.
+        """
+        worked_s = self._queue.done(key, self._now())
         if self._metrics is not None:
-            self._metrics.done(worked_s, len(self._queue))
-        self._wake()
-        if not self._queue.processing:
-            while self._idle_waiters:
-                _finish(self._idle_waiters.pop())
+            self._metrics.worked.observe(worked_s)
+        if self._getters:
+            self._wake()
+        self._tell_watchers()
 
     def close(self) -> None:
-        """Takes nothing in and hands nothing out any more; waiting workers get None."""
+        """Takes nothing in and hands nothing out any more, and forgets what waits; waiting workers get None.
+
+        What is being processed stays so until it comes back. A second time is harmless.
+        """
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_taking()
+        self._queue.clear()
         while self._getters:
             _finish(self._getters.popleft())
+        self._tell_watchers()
+
+    async def drain(self) -> None:
+        """Takes nothing in, hands out what is ready, waits until that and all else has come back, and closes.
+
+        What is delayed is forgotten. `close` ends it at once. A cancellation leaves the queue as it is then: it still
+        takes nothing in.
+        """
+        self._stop_taking()
+        while not self._closed and (self._queue.waiting or self._queue.processing):
+            await self._watch()
+        self.close()
 
     async def wait_idle(self) -> None:
-        """Waits until no worker has a key."""
+        """Waits until nobody has a key."""
         while self._queue.processing:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._idle_waiters.append(waiter)
+            await self._watch()
+
+    def _now(self) -> float:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
+
+    def _stop_taking(self) -> None:
+        self._taking = False
+        self._queue.cancel_all()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _woken(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._getters.append(waiter)
+        try:
             await waiter
-
-    def snapshot(self) -> QueueSnapshot[K]:
-        """What is in the queue now."""
-        return self._queue.snapshot(_now())
-
-    def _count_added(self, news: int) -> None:
-        # As client-go counts: not those that were in the queue already.
-        if news and self._metrics is not None:
-            self._metrics.added(news, len(self._queue))
+        except asyncio.CancelledError:
+            with suppress(ValueError):
+                self._getters.remove(waiter)
+            # Woken and then cancelled before it could run, or cancelled and then, still in the line, woken in vain:
+            # either way the key that it was woken for is another's.
+            self._wake()
+            raise
 
     def _wake(self) -> None:
-        if not self._getters:
-            return
         # One waiter per ready key: waking all of them for each key would be quadratic.
         for _ in range(min(len(self._queue), len(self._getters))):
             _finish(self._getters.popleft())
 
+    async def _watch(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._watchers.remove(waiter)
+
+    def _tell_watchers(self) -> None:
+        if self._watchers and (self._closed or not self._queue.processing):
+            for waiter in self._watchers:
+                _finish(waiter)
+
     def _set_timer(self) -> None:
         due = self._queue.next_due()
-        if due is None or (self._timer is not None and self._timer_due <= due and not self._timer.cancelled()):
-            return
         if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return
             self._timer.cancel()
-        self._timer_due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._timer_fired)
+        self._timer = None if due is None else asyncio.get_running_loop().call_at(due, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer = None
-        self._timer_due = float("inf")
-        self._count_added(self._queue.wake(_now()))
+        self._queue.wake(self._now())
         self._wake()
         self._set_timer()
 
@@ -142,7 +204,3 @@ class AsyncQueue(Generic[K]):
 def _finish(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

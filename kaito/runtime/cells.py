@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -77,6 +77,9 @@ class Distribution:
 
 
 C = TypeVar("C")
+
+Reading: TypeAlias = tuple[Sequence[str], float]
+"""Label values, and the value that they have at the moment."""
 
 
 class Family(Protocol):
@@ -148,6 +151,44 @@ class DistributionFamily(_Children[Distribution]):
         family = HistogramMetricFamily(self.name, self.text, labels=self.label_names)
         for values, cell in self.children.items():
             family.add_metric(values, cell.buckets(), cell.sum)
+        return family
+
+
+class ReadCounts:
+    """Counts that somebody else keeps, read when they are scraped.
+
+    Args:
+        read: the counts of the moment.
+    """
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[Reading]]) -> None:
+        self._new = partial(CounterMetricFamily, name, text, labels=labels)
+        self._read = read
+
+    def collect(self) -> Metric:
+        """See `Family.collect`."""
+        family = self._new()
+        for values, value in self._read():
+            family.add_metric(values, value)
+        return family
+
+
+class ReadLevels:
+    """Levels that somebody else keeps, read when they are scraped.
+
+    Args:
+        read: the levels of the moment.
+    """
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[Reading]]) -> None:
+        self._new = partial(GaugeMetricFamily, name, text, labels=labels)
+        self._read = read
+
+    def collect(self) -> Metric:
+        """See `Family.collect`."""
+        family = self._new()
+        for values, value in self._read():
+            family.add_metric(values, value)
         return family
 
 

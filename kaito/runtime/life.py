@@ -233,8 +233,8 @@ class Life:
     def _log_unfinished(self, controller: Controller[Resource]) -> None:
         if not controller.running:
             return
-        for key, seconds in controller.queue.snapshot().processing:
-            fields = {"controller": controller.name, "key": str(key), "worked_s": round(seconds, 1)}
+        for work in controller.queue.snapshot().processing:
+            fields = {"controller": controller.name, "key": str(work.key), "worked_s": round(work.seconds, 1)}
             log.warning("reconcile did not end in time and is cancelled", extra={**fields, "grace_s": self._grace_s})
 
     async def _end(self) -> None:

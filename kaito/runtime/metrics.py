@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from kaito.runtime.cells import CountFamily, DistributionFamily, Families, Family, LevelFamily
-from kaito.runtime.queue_metrics import QueueFamilies, QueueMetrics
+from kaito.runtime.queue_metrics import QueueFamilies
 
 RECONCILE_BUCKETS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -71,14 +71,9 @@ class ControllerMetrics:
         self.active = metrics.active.labels(controller)
         self._max_concurrent = metrics.max_concurrent.labels(controller)
         self._max_concurrent.set(concurrency)
-        self.queue = QueueMetrics(metrics.queues, controller)
-        self._metrics = metrics
-        self._controller = controller
+        self.queue = metrics.queues.of(controller)
 
     def stopped(self) -> None:
         """The controller does not run any more: its gauges are back at 0; counters stay, as counters do."""
         self._max_concurrent.set(0)
         self.active.set(0)
-        for labels, depth in self._metrics.queues.depth.children.items():
-            if labels[0] == self._controller:
-                depth.set(0)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from kaito.runtime.async_queue import AsyncQueue
-from kaito.runtime.queue_metrics import QueueFamilies, QueueMetrics
-from kaito.runtime.workqueue import LOW_PRIORITY
 from kaito.testing import virtual_clock
 
 
@@ -234,75 +229,148 @@ def test_waiting_for_idle_ends_when_the_last_key_comes_back() -> None:
     virtual_clock.run(main())
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_random_workers_cancelled_at_random_moments_neither_lose_nor_share_a_key(seed: int) -> None:
-    rng = random.Random(seed)
-
+def test_closing_does_not_wait_for_keys_that_come_back_later_nor_refuses_them() -> None:
     async def main() -> None:
-        queue: AsyncQueue[int] = AsyncQueue()
-        active: set[int] = set()
-        done: dict[int, int] = {}
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("given up by its worker")
+        await queue.get()
+        queue.add("given up by its worker")
+        idle = asyncio.create_task(queue.wait_idle())
+        queue.close()
+        await a_turn()
+        assert not idle.done()
+        queue.done("given up by its worker")
+        await asyncio.wait_for(idle, 1.0)
+        assert await queue.get() is None
+        assert queue.depths() == {}
+
+    virtual_clock.run(main())
+
+
+def test_a_key_stays_away_from_workers_until_somebody_gives_it_back() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        queue.add("held")
+        await queue.get()
+        queue.add("held")
+        queue.add("other")
+        workers = [getter(queue, got) for _ in range(2)]
+        asyncio.get_running_loop().call_later(60.0, queue.done, "held")
+        await asyncio.gather(*workers)
+        assert got == ["other", "held"]
+        assert asyncio.get_running_loop().time() == 60.0
+
+    virtual_clock.run(main())
+
+
+def test_a_worker_cancelled_before_a_key_comes_does_not_take_the_wake_up_of_another() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        got: list[str] = []
+        first, second = getter(queue, got), getter(queue, got)
+        await a_turn()
+        first.cancel()
+        queue.add("a")  # the first has not run since, and still stands in the line
+        await asyncio.wait([second], timeout=1.0)
+        assert got == ["a"]
+
+    virtual_clock.run(main())
+
+
+def test_draining_hands_out_what_is_ready_takes_nothing_in_and_ends_when_all_has_come_back() -> None:
+    async def main() -> list[str]:
+        queue: AsyncQueue[str] = AsyncQueue()
+        worked: list[str] = []
 
         async def work() -> None:
             while (item := await queue.get()) is not None:
-                assert item.key not in active
-                active.add(item.key)
-                try:
-                    await asyncio.sleep(rng.choice([0, 0, 0.1, 1.0]))
-                    done[item.key] = done.get(item.key, 0) + 1
-                finally:
-                    active.discard(item.key)
-                    queue.add(item.key) if item.key not in done else None
-                    queue.done(item.key)
+                worked.append(item.key)
+                await asyncio.sleep(10.0)
+                queue.add(f"after {item.key}")
+                queue.add_after(item.key, 1.0)
+                queue.done(item.key)
 
-        workers = [asyncio.create_task(work()) for _ in range(6)]
-        added: set[int] = set()
-        for _ in range(300):
-            key = rng.randrange(40)
-            added.add(key)
-            add: list[Callable[[], None]] = [
-                lambda key=key: queue.add(key, priority=rng.choice([0, LOW_PRIORITY])),  # type: ignore[misc]
-                lambda key=key: queue.add_after(key, rng.random()),  # type: ignore[misc]
-            ]
-            rng.choice(add)()
-            if rng.random() < 0.2:
-                victim = rng.randrange(len(workers))
-                workers[victim].cancel()
-                workers[victim] = asyncio.create_task(work())
-            await asyncio.sleep(rng.choice([0, 0, 0.01, 0.3]))
-        await asyncio.sleep(100.0)
-        assert set(done) == added
-        assert len(queue) == 0
-        queue.close()
+        for key in "abc":
+            queue.add(key)
+        queue.add_after("delayed", 5.0)
+        workers = [asyncio.create_task(work()) for _ in range(2)]
+        await a_turn()
+        queue.add("a")  # is being processed: ready once more when it comes back
+        await asyncio.gather(queue.drain(), queue.drain())
         await asyncio.gather(*workers)
+        assert asyncio.get_running_loop().time() == 20.0
+        return worked
 
-    virtual_clock.run(main(), seed=seed)
+    assert virtual_clock.run(main()) == ["a", "b", "c", "a"]
 
 
-def test_metrics_count_as_client_go_counts() -> None:
-    registry = CollectorRegistry()
-
-    def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, {"name": "q", "controller": "q", **labels})
-
+def test_closing_ends_a_drain_at_once() -> None:
     async def main() -> None:
-        queue: AsyncQueue[str] = AsyncQueue(QueueMetrics(QueueFamilies(registry), "q"))
-        assert value("workqueue_adds_total") == 0
+        queue: AsyncQueue[str] = AsyncQueue()
         queue.add("a")
-        queue.add("a")
-        assert value("workqueue_adds_total") == 1
-        assert value("workqueue_depth", priority="") == 1
-        queue.add_after("b", 5.0)
-        assert value("workqueue_retries_total") == 1
-        assert value("workqueue_adds_total") == 1
-        await asyncio.sleep(6.0)
-        assert value("workqueue_adds_total") == 2
-        assert value("workqueue_depth", priority="") == 2
         await queue.get()
+        queue.add("b")
+        draining = asyncio.create_task(queue.drain())
+        await a_turn()
+        assert not draining.done()
+        queue.close()
+        await asyncio.wait_for(draining, 1.0)
+        assert queue.processing == 1
+
+    virtual_clock.run(main())
+
+
+def test_a_drain_given_up_leaves_a_queue_that_takes_nothing_in_and_can_be_drained_again() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("a")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue.drain(), 1.0)
+        queue.add("late")
+        assert [item.key for item in [await queue.get()] if item] == ["a"]
+        draining = asyncio.create_task(queue.drain())
         queue.done("a")
-        assert value("workqueue_depth", priority="") == 1
-        assert value("workqueue_queue_duration_seconds_count") == 1
-        assert value("workqueue_work_duration_seconds_count") == 1
+        await asyncio.wait_for(draining, 1.0)
+        assert await queue.get() is None
+
+    virtual_clock.run(main())
+
+
+def test_discarding_the_last_key_ends_a_drain() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("a")
+        draining = asyncio.create_task(queue.drain())
+        await a_turn()
+        assert queue.discard("a")
+        await asyncio.wait_for(draining, 1.0)
+
+    virtual_clock.run(main())
+
+
+def test_a_cancelled_delay_wakes_nobody_and_the_next_one_comes_at_its_time() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add_after("early", 5.0)
+        queue.add_after("late", 20.0)
+        assert queue.cancel("early")
+        item = await queue.get()
+        assert item is not None
+        assert (item.key, asyncio.get_running_loop().time()) == ("late", 20.0)
+
+    virtual_clock.run(main())
+
+
+def test_waiters_for_idle_that_gave_up_leave_nothing_behind() -> None:
+    async def main() -> None:
+        queue: AsyncQueue[str] = AsyncQueue()
+        queue.add("a")
+        await queue.get()
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(queue.wait_idle(), 1.0)
+        assert queue._watchers == []
 
     virtual_clock.run(main())
 
@@ -316,8 +384,8 @@ def test_the_snapshot_shows_what_is_where() -> None:
         queue.add_after("delayed", 5.0)
         await asyncio.sleep(1.0)
         snapshot = queue.snapshot()
-        assert [tuple(key) for key in snapshot.processing] == [("working", 1.0)]
-        assert [tuple(key) for key in snapshot.ready] == [("ready", 1.0)]
-        assert [tuple(key) for key in snapshot.delayed] == [("delayed", 4.0)]
+        assert [tuple(key) for key in snapshot.processing] == [("working", 0, 1.0, False)]
+        assert [tuple(key) for key in snapshot.ready] == [("ready", 0, 1.0, False)]
+        assert [tuple(key) for key in snapshot.delayed] == [("delayed", 0, 4.0, False)]
 
     virtual_clock.run(main())

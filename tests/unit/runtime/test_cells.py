@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from kaito.runtime.cells import CountFamily, DistributionFamily, Families, LevelFamily
+from kaito.runtime.cells import CountFamily, DistributionFamily, Families, LevelFamily, ReadCounts, ReadLevels
 
 BOUNDS = (0.005, 0.1, 1.0, 2.5, 10.0)
 LABELS = st.sampled_from(["a", 'b"\\\n', ""])
@@ -58,6 +58,19 @@ def test_children_are_shared_by_their_label_values_and_begin_at_zero() -> None:
     assert registry.get_sample_value("things_total", {"who": "a"}) == 0
     family.labels("a").inc()
     assert registry.get_sample_value("things_total", {"who": "a"}) == 1
+
+
+def test_what_somebody_else_keeps_is_read_when_it_is_scraped() -> None:
+    registry, kept = CollectorRegistry(), {"a": 1.0}
+    names = ReadCounts("reads_total", "Reads.", ["who"], lambda: [((who,), value) for who, value in kept.items()])
+    sizes = ReadLevels("size", "Size.", [], lambda: [((), len(kept))])
+    Families(registry, [names, sizes])
+    kept |= {"a": 5.0, "b": 2.0}
+    assert [line for line in lines(registry) if not line.startswith("#")] == [
+        'reads_total{who="a"} 5.0',
+        'reads_total{who="b"} 2.0',
+        "size 2.0",
+    ]
 
 
 def test_wrong_labels_are_refused_by_name() -> None:

@@ -240,11 +240,11 @@ def test_a_stop_in_the_middle_of_work_leaves_its_gauges_at_nothing() -> None:
         async with cached(it):
             task = start(it)
             await asyncio.sleep(1.0)
-            depths = it.manager.metrics.queues.depth.children
-            assert sum(depth.value for depth in depths.values()) == 2
+            queue = it.manager.metrics.queues.of(it.controller.name)
+            assert sum(queue.depths().values()) == 2
             assert it.count("controller_runtime_active_workers") == 1
             await stop(task)
-            assert sum(depth.value for depth in depths.values()) == 0
+            assert sum(queue.depths().values()) == 0
             assert it.count("controller_runtime_active_workers") == 0
 
     virtual_clock.run(main())

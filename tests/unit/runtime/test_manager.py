@@ -283,7 +283,7 @@ async def test_metrics_have_controller_runtimes_names() -> None:
     for line in (
         'controller_runtime_reconcile_total{controller="configmap",result="error"} 0.0',
         'controller_runtime_max_concurrent_reconciles{controller="configmap"} 1.0',
-        'workqueue_depth{controller="configmap",name="configmap",priority=""}',
+        'workqueue_depth{controller="configmap",name="configmap",priority="0"}',
         'controller_informer_synced{kind="ConfigMap"} 1.0',
         "process_cpu_seconds_total",
     ):

@@ -1,174 +1,10 @@
-"""WorkQueue: its invariants, by random histories against a naive model; then each rule by name."""
+"""WorkQueue: each rule by name; random histories are in the files beside."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kaito.runtime.workqueue import LOW_PRIORITY, WorkQueue
-
-KEYS = st.sampled_from("abcde")
-PRIORITIES = st.sampled_from([LOW_PRIORITY, 0, 10])
-DELAYS_S = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 1.5, 3.0])
-
-
-@dataclass
-class Waiting:
-    priority: int
-    place: int
-    since: float
-
-
-class NaiveQueue:
-    """What the queue should do, written for the reader: everything is looked for in plain dicts."""
-
-    def __init__(self) -> None:
-        self.ready: dict[str, Waiting] = {}
-        self.delayed: dict[str, tuple[float, int, int]] = {}
-        self.processing: dict[str, float] = {}
-        self.again: dict[str, int] = {}
-        self.places = 0
-
-    def place(self) -> int:
-        self.places += 1
-        return self.places
-
-    def add(self, key: str, now: float, priority: int) -> None:
-        _, kept, _ = self.delayed.pop(key, (0.0, priority, 0))
-        priority = max(priority, kept)
-        if key in self.processing:
-            self.again[key] = max(priority, self.again.get(key, priority))
-        elif key not in self.ready:
-            self.ready[key] = Waiting(priority, self.place(), now)
-        elif priority > self.ready[key].priority:
-            self.ready[key].priority, self.ready[key].place = priority, self.place()
-
-    def add_after(self, key: str, delay_s: float, now: float, priority: int) -> None:
-        if delay_s <= 0:
-            self.add(key, now, priority)
-        elif key not in self.ready:
-            due, kept, place = self.delayed.get(key, (float("inf"), priority, 0))
-            earlier = now + delay_s < due
-            self.delayed[key] = (
-                min(due, now + delay_s),
-                max(priority, kept),
-                self.place() if earlier else place,
-            )
-
-    def wake(self, now: float) -> None:
-        for key, (due, priority, _) in sorted(self.delayed.items(), key=lambda item: (item[1][0], item[1][2])):
-            if due <= now:
-                del self.delayed[key]
-                self.add(key, now, priority)
-
-    def pop(self, now: float) -> tuple[str, int, float] | None:
-        self.wake(now)
-        if not self.ready:
-            return None
-        key = min(self.ready, key=lambda key: (-self.ready[key].priority, self.ready[key].place))
-        waiting = self.ready.pop(key)
-        self.processing[key] = now
-        return key, waiting.priority, now - waiting.since
-
-    def done(self, key: str, now: float) -> float:
-        worked_s = now - self.processing.pop(key)
-        if key in self.again:
-            self.add(key, now, self.again.pop(key))
-        return worked_s
-
-
-class QueueAgainstModel(RuleBasedStateMachine):
-    """Any history of calls gives the same answers as the model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue: WorkQueue[str] = WorkQueue()
-        self.model = NaiveQueue()
-        self.now = 100.0
-
-    @rule(key=KEYS, priority=PRIORITIES)
-    def add(self, key: str, priority: int) -> None:
-        before = len(self.model.ready) + len(self.model.again)
-        self.model.add(key, self.now, priority)
-        news = self.queue.add(key, self.now, priority=priority)
-        assert news == (len(self.model.ready) + len(self.model.again) > before)
-
-    @rule(key=KEYS, delay_s=DELAYS_S, priority=PRIORITIES)
-    def add_after(self, key: str, delay_s: float, priority: int) -> None:
-        self.queue.add_after(key, delay_s, self.now, priority=priority)
-        self.model.add_after(key, delay_s, self.now, priority)
-
-    @rule(key=KEYS)
-    def cancel(self, key: str) -> None:
-        assert self.queue.cancel(key) == (self.model.delayed.pop(key, None) is not None)
-
-    @rule()
-    def pop(self) -> None:
-        expected = self.model.pop(self.now)
-        item = self.queue.pop(self.now)
-        assert (None if item is None else tuple(item)) == expected
-
-    @precondition(lambda self: self.model.processing)
-    @rule(data=st.data())
-    def done(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.model.processing)))
-        assert self.queue.done(key, self.now) == self.model.done(key, self.now)
-
-    @rule(seconds=st.sampled_from([0.25, 0.5, 2.0]))
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule()
-    def wake(self) -> None:
-        self.queue.wake(self.now)
-        self.model.wake(self.now)
-
-    @invariant()
-    def the_snapshot_shows_the_model(self) -> None:
-        snapshot = self.queue.snapshot(self.now)
-        in_order = sorted(
-            self.model.ready, key=lambda key: (-self.model.ready[key].priority, self.model.ready[key].place)
-        )
-        assert [waiting.key for waiting in snapshot.ready] == in_order
-        assert {key: -seconds + self.now for key, seconds in snapshot.ready} == {
-            key: waiting.since for key, waiting in self.model.ready.items()
-        }
-        assert {key: seconds + self.now for key, seconds in snapshot.delayed} == {
-            key: due for key, (due, _, _) in self.model.delayed.items()
-        }
-        assert {waiting.key for waiting in snapshot.processing} == set(self.model.processing)
-        assert len(self.queue) == len(self.model.ready)
-        assert self.queue.processing == len(self.model.processing)
-
-    @invariant()
-    def the_next_due_time_is_that_of_the_earliest_delayed_key(self) -> None:
-        dues = [due for due, _, _ in self.model.delayed.values()]
-        assert self.queue.next_due() == (min(dues) if dues else None)
-
-    @invariant()
-    def a_key_is_ready_or_processed_but_never_both(self) -> None:
-        snapshot = self.queue.snapshot(self.now)
-        assert not {waiting.key for waiting in snapshot.ready} & {waiting.key for waiting in snapshot.processing}
-
-    def teardown(self) -> None:
-        """I2: whatever was added comes out in the end."""
-        owed = set(self.model.ready) | set(self.model.delayed) | set(self.model.again)
-        for key in list(self.model.processing):
-            self.queue.done(key, self.now)
-        self.now += 10.0
-        handed_out: set[str] = set()
-        while (item := self.queue.pop(self.now)) is not None:
-            assert item.key not in handed_out
-            handed_out.add(item.key)
-        assert handed_out == owed
-
-
-TestQueueAgainstModel = QueueAgainstModel.TestCase
-TestQueueAgainstModel.settings = settings(max_examples=60, stateful_step_count=40)
+from kaito.runtime.workqueue import LOW_PRIORITY, MAX_OVERTAKES, WorkQueue
 
 
 @pytest.fixture
@@ -324,6 +160,180 @@ def test_a_key_that_was_raised_once_has_no_better_place_the_next_time(queue: Wor
     queue.add("b", 1.0, priority=LOW_PRIORITY)
     queue.add("a", 1.0, priority=LOW_PRIORITY)
     assert drain(queue, 1.0) == ["b", "a"]
+
+
+def test_an_add_during_processing_waits_from_then_and_is_behind_what_was_ready_before_it_came_back(
+    queue: WorkQueue[str],
+) -> None:
+    queue.add("a", 0.0)
+    queue.pop(0.0)
+    queue.add("a", 1.0)
+    queue.add("b", 2.0)
+    queue.done("a", 3.0)
+    items = [queue.pop(4.0), queue.pop(4.0)]
+    assert [item and (item.key, item.waited_s) for item in items] == [("b", 2.0), ("a", 3.0)]
+
+
+def test_a_key_that_a_worker_has_does_not_hold_up_the_others(queue: WorkQueue[str]) -> None:
+    queue.add("busy", 0.0, priority=10)
+    queue.pop(0.0)
+    queue.add("busy", 0.0, priority=10)
+    queue.add("other", 0.0)
+    assert drain(queue, 0.0) == ["other"]
+
+
+def test_a_delayed_add_of_a_waiting_key_raises_it_and_makes_no_second_hand_out(queue: WorkQueue[str]) -> None:
+    queue.add("first", 0.0)
+    queue.add("a", 0.0, priority=LOW_PRIORITY)
+    queue.add("last", 0.0)
+    queue.add_after("a", 5.0, 0.0, priority=10)
+    assert queue.next_due() is None
+    assert drain(queue, 0.0) == ["a", "first", "last"]
+
+
+def test_a_delay_of_no_number_is_none(queue: WorkQueue[str]) -> None:
+    queue.add_after("a", float("nan"), 0.0)
+    assert drain(queue, 0.0) == ["a"]
+
+
+@pytest.mark.parametrize("older", [0, 1, 7])
+def test_a_key_of_low_priority_leaves_within_the_bound_beside_an_endless_stream_of_others(
+    queue: WorkQueue[str], older: int
+) -> None:
+    for number in range(older):
+        queue.add(f"older {number}", 0.0, priority=LOW_PRIORITY)
+    queue.add("low", 0.0, priority=LOW_PRIORITY)
+    for number in range(1, 1000):
+        # Two come for each that leaves: what is of priority 0 never ends.
+        queue.add(f"live {number}", float(number))
+        queue.add(f"more {number}", float(number), priority=10)
+        item = queue.pop(float(number))
+        assert item is not None
+        if item.key == "low":
+            break
+        queue.done(item.key, float(number))
+    assert number == (older + 1) * (MAX_OVERTAKES + 1)
+
+
+def test_of_a_wave_of_low_priority_live_keys_wait_for_one_hand_out_in_ten_at_most(queue: WorkQueue[str]) -> None:
+    for number in range(1000):
+        queue.add(f"wave {number}", 0.0, priority=LOW_PRIORITY)
+    for number in range(90):
+        queue.add(f"live {number}", 1000.0)
+    first = [item.key for _ in range(100) if (item := queue.pop(1000.0))]
+    assert sum(key.startswith("live") for key in first) == 90
+
+
+def test_hand_outs_of_the_oldest_key_for_its_priority_are_no_overtakes(queue: WorkQueue[str]) -> None:
+    for number in range(MAX_OVERTAKES * 2):
+        queue.add(f"{number:02}", 0.0)
+    queue.add("late but urgent", 0.0, priority=10)
+    assert drain(queue, 0.0)[0] == "late but urgent"
+
+
+def test_without_overtakes_priorities_count_for_nothing() -> None:
+    queue: WorkQueue[str] = WorkQueue(max_overtakes=0)
+    queue.add("first", 0.0, priority=LOW_PRIORITY)
+    queue.add("second", 0.0, priority=10)
+    assert drain(queue, 0.0) == ["first", "second"]
+
+
+def test_fewer_than_no_overtakes_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_overtakes is -1; 0 or more is allowed"):
+        WorkQueue(max_overtakes=-1)
+
+
+def test_depths_count_what_is_ready_and_what_will_be_by_priority(queue: WorkQueue[str]) -> None:
+    for key, priority in (("a", 0), ("b", LOW_PRIORITY), ("c", LOW_PRIORITY)):
+        queue.add(key, 0.0, priority=priority)
+    queue.add_after("delayed", 5.0, 0.0, priority=10)
+    assert queue.depths() == {0: 1, LOW_PRIORITY: 2}
+    queue.pop(0.0)
+    assert queue.depths() == {LOW_PRIORITY: 2}
+    queue.add("a", 0.0)
+    queue.add("b", 0.0)
+    assert queue.depths() == {0: 2, LOW_PRIORITY: 1}
+    assert (len(queue), queue.waiting) == (2, 3)
+    queue.done("a", 0.0)
+    drain(queue, 0.0)
+    assert queue.depths() == {}
+
+
+def test_a_discarded_key_is_handed_out_only_if_it_is_added_anew(queue: WorkQueue[str]) -> None:
+    queue.add("busy", 0.0)
+    queue.pop(0.0)
+    queue.add("busy", 0.0)
+    queue.add_after("delayed", 1.0, 0.0)
+    queue.add("ready", 0.0)
+    assert [queue.discard(key) for key in ("busy", "delayed", "ready", "unknown")] == [True, True, True, False]
+    assert queue.depths() == {}
+    queue.done("busy", 0.5)
+    assert drain(queue, 9.0) == []
+    queue.add("ready", 9.0)
+    assert drain(queue, 9.0) == ["ready"]
+
+
+def test_clearing_leaves_with_the_workers_what_they_have(queue: WorkQueue[str]) -> None:
+    queue.add("busy", 0.0)
+    queue.pop(0.0)
+    queue.add("busy", 0.0)
+    queue.add("ready", 0.0)
+    queue.add_after("delayed", 1.0, 0.0)
+    queue.clear()
+    assert queue.processing == 1
+    queue.done("busy", 1.0)
+    assert drain(queue, 9.0) == []
+    assert queue.depths() == {}
+
+
+def test_the_snapshot_says_all_of_each_key(queue: WorkQueue[str]) -> None:
+    queue.add("again", 0.0, priority=10)
+    queue.add("busy", 0.0)
+    queue.pop(1.0)
+    queue.pop(2.0)
+    queue.add("again", 2.0)
+    queue.add("ready", 3.0, priority=LOW_PRIORITY)
+    queue.add_after("busy", 5.0, 3.0, priority=7)
+    snapshot = queue.snapshot(4.0)
+    assert [tuple(key) for key in snapshot.processing] == [("again", 10, 3.0, True), ("busy", 0, 2.0, False)]
+    assert [tuple(key) for key in snapshot.ready] == [("ready", LOW_PRIORITY, 1.0, False)]
+    assert [tuple(key) for key in snapshot.delayed] == [("busy", 7, 4.0, False)]
+    assert queue.seconds_in_work(4.0) == [3.0, 2.0]
+
+
+def test_adds_that_were_news_and_adds_with_a_delay_are_counted(queue: WorkQueue[str]) -> None:
+    for _ in range(3):
+        queue.add("a", 0.0)
+    queue.pop(0.0)
+    for _ in range(3):
+        queue.add("a", 0.0)
+    queue.add_after("b", 5.0, 0.0)
+    queue.add_after("b", 9.0, 0.0)
+    assert (queue.adds, queue.retries) == (2, 2)
+    queue.wake(5.0)
+    assert (queue.adds, queue.retries) == (3, 2)
+
+
+def test_places_that_were_given_up_do_not_pile_up_below_an_endless_stream(queue: WorkQueue[str]) -> None:
+    for number in range(1000):
+        queue.add("stream", float(number))
+        queue.add(f"low {number}", float(number), priority=LOW_PRIORITY)
+        queue.discard(f"low {number}")
+        item = queue.pop(float(number))
+        assert item is not None
+        queue.done(item.key, float(number))
+    assert len(queue._order) < 100
+
+
+def test_the_order_outlasts_the_removal_of_places_that_were_given_up(queue: WorkQueue[str]) -> None:
+    keys = {"c": 0, "e": LOW_PRIORITY, "a": 10, "d": 0, "b": 10}
+    for key, priority in keys.items():
+        queue.add(key, 0.0, priority=priority)
+    for number in range(200):
+        queue.add(f"gone {number}", 0.0, priority=LOW_PRIORITY)
+        queue.discard(f"gone {number}")
+    assert len(queue._order) < 100
+    assert drain(queue, 0.0) == sorted(keys)
 
 
 def test_timers_that_were_superseded_do_not_pile_up_behind_a_quiet_key(queue: WorkQueue[str]) -> None:
