@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -22,9 +24,12 @@ from kaito.informers.options import InformerOptions
 from kaito.kube.resource import Resource
 from kaito.runtime.controller import Controller
 from kaito.runtime.elections import Elections
+from kaito.runtime.events import EventRecorder
 from kaito.runtime.groups import end
 from kaito.runtime.life import GRACE_S, START_TIMEOUT_S, STOP_TIMEOUT_S, Life
 from kaito.runtime.metrics import RuntimeMetrics
+from kaito.runtime.preflight import Preflight
+from kaito.runtime.rbac import needs_of
 from kaito.runtime.servers import Address, Check, LoopLag, Servers, parse_address
 from kaito.runtime.service import Runnable, Service, Stage
 
@@ -52,11 +57,19 @@ class Manager:
         cache: which objects are cached of kinds that nobody declares otherwise (`Cache.informer` with options of its
             own, before the controller is added): ``InformerOptions(namespaces=…)`` for a manager of some namespaces.
         leader_election: decides which controllers work here; None: all do.
+        check_permissions: ask at the start whether all that is declared is allowed, see `Preflight`.
         rng: source of every random choice (jitter, ids); give a seeded one to replay a run.
+        now: wall clock, for the times of events.
         grace_s: seconds that reconciles in progress have to end at a stop.
         start_timeout_s: seconds that a stage may hold up those after it.
         stop_timeout_s: seconds that controllers, and each stage, have to end once they are cancelled.
         read_wait_s: how long cached reads wait for own writes.
+
+    Attributes:
+        client: reads declared kinds from the cache, and all else live.
+        api_reader: the same client, reading everything from the API server.
+        events: tells people what was done; see `EventRecorder.event`.
+        permissions: knows which permissions are missing.
 
     Raises:
         ValueError: an address is malformed, or neither config nor transport was given.
@@ -73,7 +86,9 @@ class Manager:
         middleware: Sequence[Middleware] = (),
         cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
         leader_election: Elections | None = None,
+        check_permissions: bool = True,
         rng: random.Random | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         grace_s: float = GRACE_S,
         start_timeout_s: float = START_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
@@ -99,6 +114,11 @@ class Manager:
         self._transport = transport
         self._life = Life(self, leader_election, grace_s, start_timeout_s, stop_timeout_s)
         self._life.add_service("cache", self.cache, Stage.CACHES)
+        self.events = EventRecorder(self.api_reader, name, registry=self.registry, now=now, rng=self.rng)
+        self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)
+        self.add(self.events)
+        if check_permissions:
+            self.add(self.permissions)
         self._lag = LoopLag()
         self._add_checks()
 

@@ -9,7 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from kaito.client.client import Client
-from kaito.client.errors import ApiError, KubeError, ServerTimeout, ServiceUnavailable, TooManyRequests, TransportError
+from kaito.client.errors import (
+    ApiError,
+    KubeError,
+    NotFound,
+    ServerTimeout,
+    ServiceUnavailable,
+    TooManyRequests,
+    TransportError,
+)
 from kaito.kube.authentication_v1 import SelfSubjectReview
 from kaito.kube.authorization_v1 import ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec
 from kaito.runtime.rbac import Grant, Need, grants_of
@@ -38,7 +46,7 @@ class Preflight(Service):
     Args:
         client: asks.
         needs: what is needed; asked for when it runs.
-        remedy: how it is granted, in words.
+        remedy: how it is granted, in words; may be set until it runs.
         rng: source of jitter.
     """
 
@@ -54,7 +62,7 @@ class Preflight(Service):
     ) -> None:
         self._client = client
         self._needs = needs
-        self._remedy = remedy
+        self.remedy = remedy
         self._rng = rng or random.Random()
         self._who = ""
         self._missing: Mapping[Grant, tuple[str, ...]] = {}
@@ -86,6 +94,9 @@ class Preflight(Service):
                 missing = await self._look(asked)
             except _NO_ANSWER as error:
                 log.info("permissions cannot be checked yet", extra={"error": str(error)})
+            except NotFound as error:
+                log.info("permissions cannot be checked: there are no access reviews", extra={"error": str(error)})
+                return
             except KubeError as error:
                 log.warning("permissions cannot be checked", extra={"error": str(error)})
                 return
@@ -136,7 +147,7 @@ class Preflight(Service):
         before, self._missing = self._missing, missing
         new = {grant: by for grant, by in missing.items() if grant not in before}
         for line in _lines(self._who, new):
-            log.error("permission missing", extra={"error": f"{line}; {self._remedy}"})
+            log.error("permission missing", extra={"error": f"{line}; {self.remedy}"})
         if before and not missing:
             log.info("all permissions are granted now")
 
