@@ -210,10 +210,9 @@ class Life:
 
     async def _run_controller(self, controller: Controller[Resource]) -> None:
         gate = self._elections.gate(controller) if self._elections is not None else None
-        if gate is not None:
-            await gate()
-        await controller.run(self._manager)
-        raise RuntimeError(f"controller {controller.name} ended by itself")
+        await controller.run(self._manager, gate)
+        if not self.stopping and self._controllers.get(controller.name) is controller:
+            raise RuntimeError(f"controller {controller.name} ended by itself")
 
     async def _drain(self, controllers: Iterable[Controller[Resource]]) -> None:
         """Takes no new work in, and waits (bounded) until what is being worked on has ended."""
@@ -221,19 +220,17 @@ class Life:
         fields = {"manager": self._manager.name, "controllers": ", ".join(each.name for each in running)}
         log.info("controllers are stopping", extra={**fields, "grace_s": self._grace_s})
         for controller in running:
-            controller.queue.close()
+            controller.stop_intake()
         try:
             async with asyncio.timeout(self._grace_s):
                 for controller in running:
-                    await controller.queue.wait_idle()
+                    await controller.wait_idle()
         except TimeoutError:
             for controller in running:
                 self._log_unfinished(controller)
 
     def _log_unfinished(self, controller: Controller[Resource]) -> None:
-        if not controller.running:
-            return
-        for work in controller.queue.snapshot().processing:
+        for work in controller.queue.snapshot().processing if controller.running else ():
             fields = {"controller": controller.name, "key": str(work.key), "worked_s": round(work.seconds, 1)}
             log.warning("reconcile did not end in time and is cancelled", extra={**fields, "grace_s": self._grace_s})
 

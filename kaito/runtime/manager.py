@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -19,19 +18,20 @@ from kaito.client.observed import ObservedTransport
 from kaito.client.transport import AiohttpTransport, Transport
 from kaito.informers.cache import Cache
 from kaito.informers.floors import WriteFloors
-from kaito.informers.informer import Informer
 from kaito.informers.options import InformerOptions
 from kaito.kube.resource import Resource
+from kaito.runtime import checks
 from kaito.runtime.controller import Controller
 from kaito.runtime.elections import Elections
 from kaito.runtime.events import EventRecorder
-from kaito.runtime.groups import end
+from kaito.runtime.health import Check
 from kaito.runtime.life import GRACE_S, START_TIMEOUT_S, STOP_TIMEOUT_S, Life
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.preflight import Preflight
 from kaito.runtime.rbac import needs_of
-from kaito.runtime.servers import Address, Check, LoopLag, Servers, parse_address
+from kaito.runtime.servers import Address, Servers, parse_address
 from kaito.runtime.service import Runnable, Service, Stage
+from kaito.runtime.watchdog import BLOCKED_AFTER_S, Watchdog, WatchdogMetrics
 
 R = TypeVar("R", bound=Resource)
 
@@ -63,6 +63,9 @@ class Manager:
         grace_s: seconds that reconciles in progress have to end at a stop.
         start_timeout_s: seconds that a stage may hold up those after it.
         stop_timeout_s: seconds that controllers, and each stage, have to end once they are cancelled.
+        stuck_s: seconds after which a key that is worked on is stuck, which /readyz tells.
+        blocked_after_s: seconds without a turn after which the event loop is blocked, which the log and probes tell.
+        debug: serves /debug/queues, which names objects, beside the probes.
         read_wait_s: how long cached reads wait for own writes.
 
     Attributes:
@@ -92,13 +95,23 @@ class Manager:
         grace_s: float = GRACE_S,
         start_timeout_s: float = START_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
+        stuck_s: float = checks.STUCK_S,
+        blocked_after_s: float = BLOCKED_AFTER_S,
+        debug: bool = False,
         read_wait_s: float = 2.0,
     ) -> None:
         self.name = name
         self.rng = rng or random.Random()
         self.registry = CollectorRegistry()
         self.metrics = RuntimeMetrics(self.registry)
-        self.servers = Servers(self.registry, parse_address(metrics), parse_address(health))
+        watchdog = Watchdog(WatchdogMetrics(self.registry), blocked_after_s=blocked_after_s)
+        self.servers = Servers(
+            self.registry,
+            watchdog,
+            parse_address(metrics),
+            parse_address(health),
+            debug=self._debug if debug else None,
+        )
         if transport is None:
             if config is None:
                 raise ValueError("Manager: give a config or a transport")
@@ -119,7 +132,8 @@ class Manager:
         self.add(self.events)
         if check_permissions:
             self.add(self.permissions)
-        self._lag = LoopLag()
+        self._elections = leader_election
+        self._stuck_s = stuck_s
         self._add_checks()
 
     @property
@@ -159,7 +173,11 @@ class Manager:
 
     def add_readyz(self, name: str, check: Check) -> None:
         """Adds a named readiness check."""
-        self.servers.ready_checks[name] = check
+        self.servers.ready.add(name, check)
+
+    def add_healthz(self, name: str, check: Check) -> None:
+        """Adds a named check of /healthz: one that a restart may mend."""
+        self.servers.live.add(name, check)
 
     def stop(self) -> None:
         """Asks `run` to stop in order and return. For the thread of the loop; before `run`, it returns at once."""
@@ -179,13 +197,9 @@ class Manager:
         self._life.claim()
         self._add_process_metrics()
         try:
-            await self.servers.start()
+            self.servers.start()
             log.info("manager started", extra={"manager": self.name, **self._bound()})
-            lag = asyncio.create_task(self._lag.run(), name="loop lag")
-            try:
-                await self._life.run()
-            finally:
-                await end([lag], 1.0)
+            await self._life.run()
         finally:
             try:
                 await self.servers.stop()
@@ -194,25 +208,17 @@ class Manager:
             log.info("manager stopped", extra={"manager": self.name})
 
     def _add_checks(self) -> None:
-        self.servers.live_checks["ping"] = lambda: None
-        self.servers.ready_checks["shutdown"] = lambda: "the manager is stopping" if self._life.stopping else None
-        self.servers.ready_checks["informers"] = self._informers_fault
-        self.servers.live_checks["loop"] = self._lag_fault
+        live, ready = self.servers.live, self.servers.ready
+        live.add("ping", lambda: None)
+        ready.add("shutdown", lambda: "the manager is stopping" if self._life.stopping else None)
+        ready.add_source(lambda: checks.informer_checks(self.cache.informers(), self.controllers))
+        ready.add_source(lambda: checks.controller_checks(self.controllers, self.cache.informers(), self._stuck_s))
+        ready.add_source(lambda: checks.service_checks(self._life))
+        ready.add_source(lambda: checks.election_checks(self._elections))
 
-    def _informers_fault(self) -> str | None:
-        declared = {kind for controller in self.controllers for kind in controller.kinds}
-        needed = {kind for controller in self.controllers for kind in controller.needed_kinds}
-        faults = [
-            fault
-            for informer in self.cache.informers()
-            if (fault := _fault(informer)) is not None
-            # A kind that the cluster may lack, and does.
-            and not (informer.state.dormant and informer.kind in declared - needed)
-        ]
-        return "; ".join(faults) or None
-
-    def _lag_fault(self) -> str | None:
-        return f"the event loop ran {self._lag.last_s:.1f} s late" if self._lag.last_s > 10 else None
+    def _debug(self) -> Mapping[str, object]:
+        queues = checks.queues(self.controllers, self._stuck_s)
+        return {"manager": self.name, "controllers": queues, "caches": checks.caches(self.cache.informers())}
 
     def _add_process_metrics(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -225,11 +231,3 @@ class Manager:
     def addresses(self) -> dict[str, Address]:
         """Where ``metrics`` and ``health`` really listen, once it runs."""
         return self.servers.bound
-
-
-def _fault(informer: Informer[Resource]) -> str | None:
-    kind = informer.kind.resource_type.group_kind
-    if informer.state.error is not None:
-        waits = "waiting for its CRD" if informer.state.dormant else "watch broken"
-        return f"{kind}: {waits}: {informer.state.error}"
-    return None if informer.synced else f"{kind}: first list not in yet"

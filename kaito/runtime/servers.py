@@ -1,17 +1,28 @@
-"""Servers: /metrics, /healthz and /readyz over aiohttp; checks have names, and say why they fail."""
+"""Servers: /metrics, /healthz and /readyz over aiohttp, on a thread beside the event loop that a watchdog shares."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
+import ssl
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
-Check = Callable[[], str | None]
-"""A health check: None when all is well, else why not, in a sentence."""
+from kaito.runtime.health import Checks
+from kaito.runtime.probes import Guard, HealthProbes, debug_handler, metrics_handler
+from kaito.runtime.side_thread import MainLoop, SideThread
+from kaito.runtime.watchdog import Watchdog
+
+SHUTDOWN_S = 1.0
+BACKLOG = 128
+
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class Address(NamedTuple):
@@ -30,14 +41,16 @@ class CannotListen(OSError):
     Attributes:
         roles: what was to be served there: ``metrics``, ``health`` or both.
         address: where.
+        why: the system's reason.
     """
 
     def __init__(self, error: OSError, roles: tuple[str, ...], address: Address) -> None:
-        why = os.strerror(error.errno or 0)
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
         what = f"{' and '.join(roles)} server: cannot listen on {address}: {why}; choose another address"
         super().__init__(error.errno, what)
         self.roles = roles
         self.address = address
+        self.why = why
 
 
 def parse_address(text: str) -> Address | None:
@@ -54,110 +67,186 @@ def parse_address(text: str) -> Address | None:
     return Address(host.strip("[]") or None, int(port))
 
 
+class Security(Protocol):
+    """How a server for metrics is secured. `kaito.runtime.secure_metrics.SecureMetrics` is one."""
+
+    @property
+    def guard(self) -> Guard:
+        """Says who may scrape; called in the main loop."""
+        ...
+
+    def context(self) -> ssl.SSLContext:
+        """What TLS is served with; called once, before the server starts.
+
+        Raises:
+            OSError: a certificate cannot be read.
+        """
+        ...
+
+    async def keep_fresh(self) -> None:
+        """Renews what the context serves, until cancelled; runs in the thread of the servers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    app: web.Application
+    sockets: list[socket.socket]
+    tls: ssl.SSLContext | None
+
+
 class Servers:
     """The manager's HTTP servers; one socket serves both when both have the same address.
 
+    They live on a thread of their own, with the watchdog: probes are answered while the event loop is blocked.
+
     Args:
         registry: what /metrics prints.
+        watchdog: looks after the loop.
         metrics: where /metrics is served; None: nowhere.
         health: where /healthz and /readyz are served; None: nowhere.
+        security: of /metrics; None: plain HTTP for everybody.
+        debug: what /debug/queues, beside the probes, describes; None: there is none.
+
+    Attributes:
+        live: checks of /healthz.
+        ready: checks of /readyz.
+        bound: where ``metrics`` and ``health`` really listen.
+
+    Raises:
+        ValueError: one address for both, but only one of them secured.
     """
 
-    def __init__(self, registry: CollectorRegistry, metrics: Address | None, health: Address | None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        watchdog: Watchdog,
+        metrics: Address | None,
+        health: Address | None,
+        *,
+        security: Security | None = None,
+        debug: Callable[[], Mapping[str, object]] | None = None,
+    ) -> None:
+        if security is not None and metrics is not None and metrics == health and metrics.port:
+            raise ValueError(f"secure metrics and health probes cannot share {metrics}: probes have no credentials")
         self._registry = registry
+        self._watchdog = watchdog
         self._metrics_address = metrics
         self._health_address = health
+        self._security = security
+        self._debug = debug
+        self._thread = SideThread("watchdog")
         self._runners: list[web.AppRunner] = []
-        self.live_checks: dict[str, Check] = {}
-        self.ready_checks: dict[str, Check] = {}
+        self.live = Checks()
+        self.ready = Checks()
         self.bound: dict[str, Address] = {}
 
-    async def start(self) -> None:
-        """Begins to serve; all or nothing.
+    def start(self) -> None:
+        """Begins to serve, all or nothing; called in the running loop, which it holds up for some milliseconds.
 
         Raises:
             CannotListen: an address is taken or not ours.
+            OSError: a certificate cannot be read.
         """
-        metrics, health = self._metrics_address, self._health_address
+        sites: list[_Site] = []
         try:
-            if metrics is not None and metrics == health and metrics.port:
-                await self._serve(metrics, "metrics", "health")
-                return
-            if metrics is not None:
-                await self._serve(metrics, "metrics")
-            if health is not None:
-                await self._serve(health, "health")
+            main_loop = MainLoop()
+            for address, roles in self._wanted():
+                tls = self._security.context() if self._security is not None and "metrics" in roles else None
+                app = self._app(roles, main_loop)
+                sites.append(_Site(app, sockets := listen(address, roles), tls))
+                bound = Address(*sockets[0].getsockname()[:2])
+                self.bound.update(dict.fromkeys(roles, bound))
+            self._watchdog.begin()
+            self._thread.start(lambda: self._serve(sites), self._stay)
         except BaseException:
-            await self.stop()
+            self._watchdog.end()
+            self.bound.clear()
+            for site in sites:
+                for each in site.sockets:
+                    each.close()
             raise
 
     async def stop(self) -> None:
-        """Stops serving; requests in flight have a second to end."""
-        while self._runners:
-            await self._runners.pop().cleanup()
-        self.bound.clear()
+        """Stops serving and watching; requests in flight have a second to end. Does nothing if it did not start."""
+        self._watchdog.end()
+        try:
+            await self._thread.stop()
+        finally:
+            self.bound.clear()
 
-    async def _serve(self, address: Address, *roles: str) -> None:
+    def _wanted(self) -> list[tuple[Address, tuple[str, ...]]]:
+        metrics, health = self._metrics_address, self._health_address
+        if metrics is not None and metrics == health and metrics.port:
+            return [(metrics, ("metrics", "health"))]
+        each = ((metrics, ("metrics",)), (health, ("health",)))
+        return [(address, roles) for address, roles in each if address is not None]
+
+    def _app(self, roles: tuple[str, ...], main_loop: MainLoop) -> web.Application:
         app = web.Application()
         if "metrics" in roles:
-            app.router.add_get("/metrics", self._metrics)
+            guard = self._security.guard if self._security is not None else None
+            app.router.add_get("/metrics", metrics_handler(self._registry, main_loop, guard))
         if "health" in roles:
-            app.router.add_get("/healthz", self._live)
-            app.router.add_get("/readyz", self._ready)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        self._runners.append(runner)
-        await runner.setup()
+            HealthProbes(self.live, main_loop, self._watchdog).add_routes(app, "/healthz")
+            HealthProbes(self.ready, main_loop, self._watchdog).add_routes(app, "/readyz")
+            if self._debug is not None:
+                app.router.add_get("/debug/queues", debug_handler(self._debug, main_loop, self._watchdog))
+        return app
+
+    # In the thread.
+
+    async def _serve(self, sites: list[_Site]) -> None:
+        for site in sites:
+            runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+            self._runners.append(runner)
+            await runner.setup()
+            for each in site.sockets:
+                await web.SockSite(runner, each, ssl_context=site.tls).start()
+
+    async def _stay(self, stopping: asyncio.Event) -> None:
+        fresh = asyncio.create_task(self._keep_fresh())
         try:
-            await web.TCPSite(runner, address.host, address.port).start()
-        except OSError as error:
-            raise CannotListen(error, roles, address) from error
-        host, port = runner.addresses[0][:2]
-        self.bound.update(dict.fromkeys(roles, Address(str(host), int(port))))
+            await self._watchdog.run(stopping)
+        finally:
+            fresh.cancel()
+            await asyncio.wait([fresh])
+            while self._runners:
+                await self._runners.pop().cleanup()
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        body = generate_latest(self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def _live(self, request: web.Request) -> web.Response:
-        return _report(self.live_checks, request)
-
-    async def _ready(self, request: web.Request) -> web.Response:
-        return _report(self.ready_checks, request)
+    async def _keep_fresh(self) -> None:
+        if self._security is not None and self._metrics_address is not None:
+            await self._security.keep_fresh()
 
 
-def _report(checks: Mapping[str, Check], request: web.Request) -> web.Response:
-    """Answers as Kubernetes' own programs do: ``[+]name ok`` lines on failure or with ?verbose, else just ok."""
-    failures = {name: reason for name, check in checks.items() if (reason := _ask(check)) is not None}
-    lines = [f"[-]{name} failed: {failures[name]}" if name in failures else f"[+]{name} ok" for name in checks]
-    if failures:
-        return web.Response(status=503, text="\n".join([*lines, "check failed", ""]))
-    if "verbose" in request.query:
-        return web.Response(text="\n".join([*lines, "check passed", ""]))
-    return web.Response(text="ok")
+def listen(address: Address, roles: tuple[str, ...]) -> list[socket.socket]:
+    """Opens listening sockets at an address, on all interfaces of both IP versions if it has no host.
 
-
-def _ask(check: Check) -> str | None:
-    try:
-        return check()
-    except Exception as error:
-        return f"the check itself failed: {error!r}"
-
-
-class LoopLag:
-    """Measures how late the event loop runs what is due: what blocks it is a bug that hurts everything in it.
-
-    Args:
-        interval_s: how often it looks.
+    Raises:
+        CannotListen: it is taken, or not ours.
     """
+    opened: list[socket.socket] = []
+    try:
+        for family, at in _places(address):
+            both = family is socket.AF_INET6 and not address.host
+            try:
+                opened.append(socket.create_server(at, family=family, dualstack_ipv6=both, backlog=BACKLOG))
+            except OSError as error:
+                # Of a name's addresses those of a version that this machine does not speak may be missing.
+                if error.errno not in _NOT_HERE or not opened:
+                    raise
+    except OSError as error:
+        for each in opened:
+            each.close()
+        raise CannotListen(error, roles, address) from error
+    return opened
 
-    def __init__(self, interval_s: float = 0.5) -> None:
-        self._interval_s = interval_s
-        self.last_s = 0.0
 
-    async def run(self) -> None:
-        """Measures until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + self._interval_s
-            await asyncio.sleep(self._interval_s)
-            self.last_s = max(0.0, loop.time() - due)
+def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    if address.host is None:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return [(family, ("", address.port))]
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    places = [(family, (str(at[0]), int(at[1]))) for family, _, _, _, at in sorted(found)]
+    # Port 0 is another one for each socket.
+    return list(dict.fromkeys(places if address.port else places[:1]))

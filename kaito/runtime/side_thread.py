@@ -123,7 +123,7 @@ class SideThread:
                 log.debug("the thread has ended by itself", extra={"thread": self._name})
         # Usually it takes less than a millisecond: not worth a turn of the loop, whose clock may be a virtual one.
         thread.join(JOIN_POLL_S)
-        while thread.is_alive():
+        while thread.is_alive():  # noqa: ASYNC110 - a virtual clock's loop cannot be woken by a thread
             await asyncio.sleep(JOIN_POLL_S)
         thread.join()
 

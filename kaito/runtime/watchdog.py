@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ INTERVAL_S = 0.25
 LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _RUNTIME = "kaito.runtime."
+_STDLIB = sysconfig.get_path("stdlib")
 
 
 class WatchdogMetrics:
@@ -54,7 +56,7 @@ class Watchdog:
     Args:
         metrics: where it counts.
         blocked_after_s: seconds without a sign after which the loop is blocked.
-        interval_s: seconds between signs, and between looks at them.
+        interval_s: seconds between signs, and between looks at them; default short enough to tell.
     """
 
     def __init__(
@@ -62,11 +64,11 @@ class Watchdog:
         metrics: WatchdogMetrics,
         *,
         blocked_after_s: float = BLOCKED_AFTER_S,
-        interval_s: float = INTERVAL_S,
+        interval_s: float | None = None,
     ) -> None:
         self._metrics = metrics
         self._blocked_after_s = blocked_after_s
-        self._interval_s = interval_s
+        self._interval_s = interval_s or min(INTERVAL_S, blocked_after_s / 10)
         self._timer: asyncio.TimerHandle | None = None
         self._thread_id = 0
         self._sign_at = 0.0
@@ -149,13 +151,16 @@ class Watchdog:
 
 
 def place(frames: list[FrameType]) -> str:
-    """Where the user's code is: the first line beyond the runtime's, as ``file:line in function``, and the innermost."""
+    """Where the user's code is: its first line that the runtime called, as ``file:line in function``, and the last."""
     if not frames:
         return "an unknown place"
-    inner = [number for number, frame in enumerate(frames) if _module(frame).startswith(_RUNTIME)]
-    first = frames[min(inner[-1] + 1, len(frames) - 1)] if inner else frames[-1]
-    text = _described(first)
-    return text if first is frames[-1] else f"{text}, at {_described(frames[-1])}"
+    ours = [_module(frame).startswith(_RUNTIME) for frame in frames]
+    called = (each for each, before, now in zip(frames[1:], ours, ours[1:], strict=False) if before and not now)
+    # Where the runtime called nobody, the innermost line that is not the standard library's says more than the last.
+    others = (frame for frame in reversed(frames) if not frame.f_code.co_filename.startswith(_STDLIB))
+    last = frames[-1]
+    first = next(called, None) or next(others, last)
+    return _described(first) if first is last else f"{_described(first)}, at {_described(last)}"
 
 
 def _work(frames: list[FrameType]) -> dict[str, str]:

@@ -112,7 +112,7 @@ async def test_it_serves_probes_while_no_api_server_answers_and_stops_when_told(
         assert await manager.get("/healthz") == (200, "ok")
         status, text = await manager.get("/readyz")
         assert status == 503
-        assert "[-]informers failed: " in text
+        assert "[-]informer/Workspace.kaito.sh failed: watch broken: " in text
         assert "rest_client_requests_total" in (await manager.get("/metrics"))[1]
         assert await manager.stop() == 0
     assert manager.logged("manager stopped")

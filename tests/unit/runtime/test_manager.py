@@ -253,7 +253,8 @@ async def test_probes_are_answered_before_the_caches_are_in_and_while_it_stops()
     await eventually(lambda: refusal.seen == 1 and it.cache.informer(ConfigMap).state.error)
     status, text = await probe(it, "/readyz")
     assert status == 503
-    assert "[+]shutdown ok\n[-]informers failed: ConfigMap: watch broken: " in text
+    assert "[+]shutdown ok\n[-]informer/ConfigMap failed: watch broken: " in text
+    assert "[-]controller/configmap failed: waits for its caches" in text
     assert "no rights" in text
     assert "[+]license ok" in text
     assert await probe(it, "/healthz") == (200, "ok")
@@ -328,11 +329,11 @@ def test_a_server_that_is_away_at_the_start_is_waited_for_and_said_so(caplog: py
         it = manager(api, reconciler)
         task = asyncio.create_task(it.run())
         await asyncio.sleep(2.0)
-        fault = it.servers.ready_checks["informers"]()
+        fault = it.servers.ready.fault("informer/ConfigMap")
         assert fault is not None
         assert "etcd is away" in fault
         await asyncio.sleep(60.0)
-        assert it.servers.ready_checks["informers"]() is None
+        assert it.servers.ready.fault("informer/ConfigMap") is None
         assert reconciler.ended == 1
         it.stop()
         await task

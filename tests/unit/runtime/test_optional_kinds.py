@@ -45,7 +45,8 @@ def play(*controllers: Controller[Any], script: Any) -> None:
 
 
 def fault(manager: Manager) -> str | None:
-    return manager.servers.ready_checks["informers"]()
+    faults = {name: fault for name, fault in manager.servers.ready.results().items() if fault}
+    return "; ".join(f"{name}: {fault}" for name, fault in faults.items()) or None
 
 
 def test_a_watch_of_a_missing_kind_holds_nothing_up_and_works_once_it_is_there() -> None:

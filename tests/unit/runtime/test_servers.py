@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import re
 import socket
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,8 +18,8 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from kaito.runtime.servers import Address, LoopLag, Servers, parse_address
-from kaito.testing import virtual_clock
+from kaito.runtime.servers import Address, CannotListen, Servers, listen, parse_address
+from kaito.runtime.watchdog import Watchdog, WatchdogMetrics
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -22,18 +28,23 @@ LOOPBACK = Address("127.0.0.1", 0)
 async def started(metrics: Address | None = LOOPBACK, health: Address | None = LOOPBACK) -> AsyncIterator[Servers]:
     registry = CollectorRegistry()
     Counter("things", "Things.", registry=registry).inc()
-    servers = Servers(registry, metrics, health)
-    await servers.start()
+    servers = make(registry, metrics, health)
+    servers.start()
     try:
         yield servers
     finally:
         await servers.stop()
 
 
-async def ask(address: Address, path: str) -> tuple[int, str, str]:
+def make(registry: CollectorRegistry, metrics: Address | None, health: Address | None) -> Servers:
+    watchdog = Watchdog(WatchdogMetrics(CollectorRegistry()), blocked_after_s=0.15, interval_s=0.02)
+    return Servers(registry, watchdog, metrics, health, debug=lambda: {"queues": "all of them"})
+
+
+async def ask(address: Address, path: str, **headers: str) -> tuple[int, str, str]:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{address.port}{path}") as response,
+        session.get(f"http://127.0.0.1:{address.port}{path}", headers=headers) as response,
     ):
         return response.status, await response.text(), response.headers["Content-Type"]
 
@@ -77,13 +88,16 @@ async def test_probes_say_ok_or_which_check_fails_and_why() -> None:
     async with started() as servers:
         health = servers.bound["health"]
         fault: list[str] = []
-        servers.live_checks["ping"] = lambda: None
-        servers.ready_checks["informers"] = lambda: fault[0] if fault else None
-        servers.ready_checks["other"] = lambda: None
+        servers.live.add("ping", lambda: None)
+        servers.ready.add("informers", lambda: fault[0] if fault else None)
+        servers.ready.add("other", lambda: None)
         assert (await ask(health, "/readyz"))[:2] == (200, "ok")
-        assert (await ask(health, "/readyz?verbose"))[:2] == (200, "[+]informers ok\n[+]other ok\ncheck passed\n")
+        assert (await ask(health, "/readyz?verbose"))[:2] == (
+            200,
+            "[+]loop ok\n[+]informers ok\n[+]other ok\ncheck passed\n",
+        )
         fault.append("Widget: first list not in yet")
-        failed = "[-]informers failed: Widget: first list not in yet\n[+]other ok\ncheck failed\n"
+        failed = "[+]loop ok\n[-]informers failed: Widget: first list not in yet\n[+]other ok\ncheck failed\n"
         assert (await ask(health, "/readyz"))[:2] == (503, failed)
         assert (await ask(health, "/healthz"))[:2] == (200, "ok")
 
@@ -93,8 +107,8 @@ async def test_a_check_that_raises_fails_by_its_name_and_hides_no_other() -> Non
         raise RuntimeError("oops")
 
     async with started() as servers:
-        servers.ready_checks["broken"] = broken
-        servers.ready_checks["other"] = lambda: None
+        servers.ready.add("broken", broken)
+        servers.ready.add("other", lambda: None)
         status, text, _ = await ask(servers.bound["health"], "/readyz")
         assert status == 503
         assert "[-]broken failed: the check itself failed: RuntimeError('oops')\n[+]other ok\n" in text
@@ -125,13 +139,13 @@ async def test_an_address_that_is_taken_is_named_and_nothing_is_left_listening()
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = Address("127.0.0.1", taken.getsockname()[1])
-        servers = Servers(CollectorRegistry(), LOOPBACK, address)
+        servers = make(CollectorRegistry(), LOOPBACK, address)
         text = f"health server: cannot listen on {address}: Address already in use; choose another address"
         with pytest.raises(OSError, match=text) as raised:
-            await servers.start()
+            servers.start()
         assert raised.value.errno == errno.EADDRINUSE
         assert servers.bound == {}
-        assert servers._runners == []
+        assert "watchdog" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_stopping_twice_is_harmless_and_frees_the_port() -> None:
@@ -142,16 +156,100 @@ async def test_stopping_twice_is_harmless_and_frees_the_port() -> None:
         assert again.bound["health"] == address
 
 
-def test_a_loop_that_is_blocked_shows_its_lag() -> None:
-    async def main() -> float:
-        lag = LoopLag(interval_s=0.5)
-        task = asyncio.create_task(lag.run())
-        await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, virtual_clock.VirtualClockLoop)
-        loop._now += 3.0  # what a blocking call does to a loop
-        await asyncio.sleep(0.1)
-        task.cancel()
-        return lag.last_s
+async def test_checks_are_left_out_or_asked_alone_by_their_names() -> None:
+    async with started() as servers:
+        health = servers.bound["health"]
+        servers.ready.add("informer/Pod", lambda: "watch broken")
+        servers.ready.add("other", lambda: None)
+        assert (await ask(health, "/readyz/other"))[:2] == (200, "ok")
+        assert (await ask(health, "/readyz/informer/Pod"))[:2] == (
+            503,
+            "[-]informer/Pod failed: watch broken\ncheck failed\n",
+        )
+        assert (await ask(health, "/readyz?exclude=informer/Pod"))[:2] == (200, "ok")
+        status, text, _ = await ask(health, "/readyz?exclude=informer/Pod&exclude=nothing&verbose")
+        assert status == 200
+        assert "warn: nothing to exclude is named nothing\n" in text
+        assert (await ask(health, "/readyz/nothing"))[:2] == (
+            404,
+            "no check is named nothing; there are: loop, informer/Pod, other\n",
+        )
 
-    assert virtual_clock.run(main()) == pytest.approx(2.5)
+
+async def test_programs_are_answered_in_json() -> None:
+    async with started() as servers:
+        servers.ready.add("other", lambda: "it is late")
+        expected = {"ok": False, "checks": {"loop": {"ok": True}, "other": {"ok": False, "reason": "it is late"}}}
+        for path, headers in (("/readyz?format=json", {}), ("/readyz", {"Accept": "application/json"})):
+            status, text, content_type = await ask(servers.bound["health"], path, **headers)
+            assert (status, json.loads(text)) == (503, expected)
+            assert content_type.startswith("application/json")
+
+
+async def test_what_is_debugged_is_described_beside_the_probes() -> None:
+    async with started() as servers:
+        status, text, _ = await ask(servers.bound["health"], "/debug/queues")
+        assert (status, json.loads(text)) == (200, {"queues": "all of them"})
+
+
+class Asker(threading.Thread):
+    """Asks from a thread of its own, again and again, until the answer is no."""
+
+    def __init__(self, address: Address, path: str) -> None:
+        super().__init__()
+        self.url = f"http://127.0.0.1:{address.port}{path}"
+        self.answers: list[tuple[int, str]] = []
+        self.slowest_s = 0.0
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 5.0
+        while time.monotonic() < deadline:
+            began = time.monotonic()
+            try:
+                with urllib.request.urlopen(self.url, timeout=5.0) as response:
+                    self.answers.append((response.status, response.read().decode()))
+            except urllib.error.HTTPError as error:
+                self.answers.append((error.code, error.read().decode()))
+                return
+            finally:
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+
+def block_until(asker: threading.Thread) -> None:
+    while asker.is_alive():
+        asker.join(0.01)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_blocked_loop_is_answered_for_with_the_place_that_blocks_it(path: str) -> None:
+    async with started() as servers:
+        servers.live.add("ping", lambda: None)
+        servers.ready.add("ping", lambda: None)
+        health = servers.bound["health"]
+        assert (await ask(health, path))[:2] == (200, "ok")
+        asker = Asker(health, path)
+        asker.start()
+        block_until(asker)
+        status, text = asker.answers[-1]
+        assert status == 503
+        assert re.match(r"\[-\]loop failed: event loop blocked for [01] s in .*:\d+ in block_until, at ", text)
+        assert text.endswith("[+]ping ok\ncheck failed\n")
+        assert asker.slowest_s < 1.0
+        await asyncio.sleep(0.1)
+        assert (await ask(health, path))[:2] == (200, "ok")
+
+
+async def test_a_name_is_listened_at_on_all_of_its_addresses_or_on_none() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CannotListen, match="Address already in use"):
+            listen(Address("127.0.0.1", taken.getsockname()[1]), ("health",))
+    with pytest.raises(CannotListen, match=r"health server: cannot listen on no\.such\.host\.invalid:80: "):
+        listen(Address("no.such.host.invalid", 80), ("health",))
+    opened = listen(Address(None, 0), ("health",))
+    port = opened[0].getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+    for each in opened:
+        each.close()
