@@ -10,6 +10,7 @@ DEV_LOCK := requirements/dev.lock
 # Names the environment by what it is made from: a change of either file makes a new one due.
 VENV := .venv/.made-from-$(shell cat $(DEV_LOCK) pyproject.toml | cksum | cut -d' ' -f1)
 SOURCES := $(wildcard kaito tests benchmarks)
+EXAMPLES := examples
 # A file stays with one worker, since its tests share a manager; more workers than four are more control planes than gain.
 PARALLEL = --numprocesses auto --maxprocesses 4
 PYTEST = $(BIN)/python -m pytest $(PARALLEL) --dist loadfile
@@ -53,14 +54,15 @@ bench: setup ## All benchmarks, with their targets; an hour, on a machine that d
 	@$(BIN)/python -m benchmarks.sync --status-patch --skip-kopf --churn-s 0
 
 lint: $(VENV) ## ruff, mypy --strict and the import contracts
-	@$(BIN)/ruff check --quiet $(SOURCES)
-	@$(BIN)/ruff format --quiet --check $(SOURCES) || { echo "lint: run make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet $(SOURCES) $(EXAMPLES)
+	@$(BIN)/ruff format --quiet --check $(SOURCES) $(EXAMPLES) || { echo "lint: run make format" >&2; exit 1; }
 	@$(BIN)/mypy --strict $(SOURCES)
+	@cd $(EXAMPLES) && ../$(BIN)/mypy --strict --config-file ../pyproject.toml .
 	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV) ## Format the code and mend what ruff can mend
-	@$(BIN)/ruff format $(SOURCES)
-	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES) $(EXAMPLES)
+	@$(BIN)/ruff check --fix $(SOURCES) $(EXAMPLES)
 
 lock: $(VENV) $(UV) ## Pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes newer versions
 	@echo "lock: $(DEV_LOCK)"

@@ -1,7 +1,8 @@
 """Tests of Kubernetes controllers: a real API server, one in memory, and what can go wrong on the way to either.
 
 The pytest plugin (`kaito.testing.plugin`, active wherever kaito is installed) has the fixtures `control_plane`,
-`client` and `namespace`; `eventually` waits for what a controller will bring about; `FakeApi` is an API server in
+`client` and `namespace`; `install_crds` makes it serve kinds of one's own; `eventually` waits for what a controller
+will bring about; `FakeApi` is an API server in
 memory, `FakeApiServer` the same over HTTP, and `FaultProxy` stands before a real one. See docs/testing.md.
 """
 
@@ -14,11 +15,20 @@ from kaito.testing.eventually import eventually
 
 if TYPE_CHECKING:
     from kaito.devcluster.controlplane import ControlPlane
+    from kaito.testing.crds import install_crds
     from kaito.testing.fake_api import FakeApi, FakeApiServer
     from kaito.testing.fault_proxy import FaultProxy
     from kaito.testing.plugin import ControlPlaneOptions
 
-__all__ = ["ControlPlane", "ControlPlaneOptions", "FakeApi", "FakeApiServer", "FaultProxy", "eventually"]
+__all__ = [
+    "ControlPlane",
+    "ControlPlaneOptions",
+    "FakeApi",
+    "FakeApiServer",
+    "FaultProxy",
+    "eventually",
+    "install_crds",
+]
 
 # Looked up late: pytest imports this package at every start, and these bring cryptography, aiohttp and pytest along.
 _LATE: Final = {
@@ -27,6 +37,7 @@ _LATE: Final = {
     "FakeApi": "kaito.testing.fake_api",
     "FakeApiServer": "kaito.testing.fake_api",
     "FaultProxy": "kaito.testing.fault_proxy",
+    "install_crds": "kaito.testing.crds",
 }
 
 

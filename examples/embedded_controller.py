@@ -1,0 +1,78 @@
+"""A controller of your own on kaito's runtime: a Website serves the pages of a ConfigMap, and follows their changes.
+
+python embedded_controller.py crd | kubectl apply -f -
+python embedded_controller.py            # acts as whom kubectl acts; in a cluster as the pod's ServiceAccount
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from typing import Annotated, ClassVar
+
+from kaito.client import Client, Config, NotFound, load_config
+from kaito.kube import AGE, ConfigMap, CRDOptions, Deployment, KubeModel, Limits, ObjectKey, PrinterColumn, Resource
+from kaito.kube import custom_resource_definition as crd_of
+from kaito.runtime import DONE, Applier, Controller, Manager, Result, Watch
+
+
+class WebsiteSpec(KubeModel):
+    pages: Annotated[str, Limits(min_length=1)]  # a ConfigMap in the same namespace
+    replicas: Annotated[int, Limits(minimum=0, maximum=10)] = 1
+
+
+class WebsiteStatus(KubeModel):
+    ready: int = 0
+    message: str = ""
+
+
+class Website(Resource, group="web.example.com", version="v1"):
+    spec: WebsiteSpec
+    status: WebsiteStatus = WebsiteStatus()
+    crd: ClassVar[CRDOptions] = CRDOptions(
+        columns=(PrinterColumn("Ready", ".status.ready", "integer"), PrinterColumn("Message", ".status.message"), AGE)
+    )
+
+
+class WebsiteReconciler:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._applier = Applier(client)
+
+    async def reconcile(self, site: Website) -> Result:
+        try:
+            pages = await self._client.get(ConfigMap, ObjectKey(site.spec.pages, site.metadata.namespace))
+        except NotFound:
+            return await self._report(site, WebsiteStatus(message=f"create the ConfigMap {site.spec.pages}"))
+        deployment = (await self._applier.apply(servers(site, pages), owner=site)).object
+        return await self._report(site, WebsiteStatus(ready=deployment.status.ready_replicas))
+
+    async def _report(self, site: Website, status: WebsiteStatus) -> Result:
+        if status != site.status:
+            await self._client.status.patch(Website, site.key, {"status": status.model_dump()})
+        return DONE
+
+
+def servers(site: Website, pages: ConfigMap) -> Deployment:
+    labels = {"website": site.metadata.name}
+    digest = hashlib.sha256(json.dumps(dict(pages.data), sort_keys=True).encode()).hexdigest()  # new pages, new pods
+    mount = {"name": "pages", "mountPath": "/usr/share/nginx/html"}
+    pod = {
+        "containers": [{"name": "web", "image": "nginx:1.27", "volumeMounts": [mount]}],
+        "volumes": [{"name": "pages", "configMap": {"name": site.spec.pages}}],
+    }
+    template = {"metadata": {"labels": labels, "annotations": {"pages": digest}}, "spec": pod}
+    spec = {"replicas": site.spec.replicas, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": site.metadata.name, "namespace": site.metadata.namespace}
+    return Deployment.model_validate({"metadata": metadata, "spec": spec})
+
+
+def websites(config: Config, metrics: str = ":8080", health: str = ":8081") -> Manager:
+    manager = Manager("websites", config, metrics=metrics, health=health)
+    its_pages = Watch(ConfigMap, references=lambda site: site.spec.pages)
+    manager.add(Controller(Website, WebsiteReconciler(manager.client), owns=[Deployment], watches=[its_pages]))
+    return manager
+
+
+if __name__ == "__main__":
+    print(json.dumps(crd_of(Website))) if sys.argv[1:] == ["crd"] else asyncio.run(websites(load_config()).run())
