@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kaito.client import Client
 from kaito.kube.crd import custom_resource_definition
 from kaito.kube.object_key import ObjectKey
@@ -17,20 +20,22 @@ async def install_crds(client: Client, *kinds: type[Resource], timeout_s: float 
 
     Args:
         client: whose user may do it, such as the fixture `client`.
-        kinds: classes of one version each; of a kind with several versions, apply
-            `kaito.kube.custom_resource_definition(V1, V2)` yourself.
+        kinds: classes of one version each; a kind with several goes to `install_definitions`, as
+            `kaito.kube.custom_resource_definition(V1, V2)`.
         timeout_s: seconds to wait.
 
     Raises:
         AssertionError: one is not served in time; says what the API server has against it.
         kaito.client.Invalid: the API server refuses a schema.
     """
-    for kind in kinds:
-        crd = CRD.model_validate(custom_resource_definition(kind))
-        await client.apply(crd, force=True)
-    for kind in kinds:
-        place = kind.resource_type
-        await _established(client, ObjectKey(f"{place.plural}.{place.group}"), timeout_s)
+    await install_definitions(client, *map(custom_resource_definition, kinds), timeout_s=timeout_s)
+
+
+async def install_definitions(client: Client, *definitions: Mapping[str, Any], timeout_s: float = 10.0) -> None:
+    """Does for CustomResourceDefinitions as they stand on the wire what `install_crds` does for classes."""
+    applied = [(await client.apply(CRD.model_validate(each), force=True)).object for each in definitions]
+    for crd in applied:
+        await _established(client, crd.key, timeout_s)
 
 
 async def _established(client: Client, key: ObjectKey, timeout_s: float) -> None:
