@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 from kaito.client import Client, Config, NotFound, load_config
 from kaito.kube import AGE, ConfigMap, CRDOptions, Deployment, KubeModel, Limits, ObjectKey, PrinterColumn, Resource
 from kaito.kube import custom_resource_definition as crd_of
-from kaito.runtime import DONE, Applier, Controller, Manager, Result, Watch
+from kaito.runtime import DONE, Applier, Controller, Manager, Result, Watch, run_until_signal
 
 
 class WebsiteSpec(KubeModel):
@@ -56,15 +56,13 @@ class WebsiteReconciler:
 def servers(site: Website, pages: ConfigMap) -> Deployment:
     labels = {"website": site.metadata.name}
     digest = hashlib.sha256(json.dumps(dict(pages.data), sort_keys=True).encode()).hexdigest()  # new pages, new pods
+    volume = {"name": "pages", "configMap": {"name": site.spec.pages}}
     mount = {"name": "pages", "mountPath": "/usr/share/nginx/html"}
-    pod = {
-        "containers": [{"name": "web", "image": "nginx:1.27", "volumeMounts": [mount]}],
-        "volumes": [{"name": "pages", "configMap": {"name": site.spec.pages}}],
-    }
+    pod = {"volumes": [volume], "containers": [{"name": "web", "image": "nginx:1.27", "volumeMounts": [mount]}]}
     template = {"metadata": {"labels": labels, "annotations": {"pages": digest}}, "spec": pod}
     spec = {"replicas": site.spec.replicas, "selector": {"matchLabels": labels}, "template": template}
-    metadata = {"name": site.metadata.name, "namespace": site.metadata.namespace}
-    return Deployment.model_validate({"metadata": metadata, "spec": spec})
+    name = {"name": site.key.name, "namespace": site.key.namespace}
+    return Deployment.model_validate({"metadata": name, "spec": spec})
 
 
 def websites(config: Config, metrics: str = ":8080", health: str = ":8081") -> Manager:
@@ -75,4 +73,7 @@ def websites(config: Config, metrics: str = ":8080", health: str = ":8081") -> M
 
 
 if __name__ == "__main__":
-    print(json.dumps(crd_of(Website))) if sys.argv[1:] == ["crd"] else asyncio.run(websites(load_config()).run())
+    if sys.argv[1:] == ["crd"]:
+        print(json.dumps(crd_of(Website)))
+    else:
+        asyncio.run(run_until_signal(websites(load_config())))

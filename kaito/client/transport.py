@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -17,6 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from kaito.client.errors import TransportError
+from kaito.client.sockets import Sockets
 
 if TYPE_CHECKING:
     from kaito.client.config import Config
@@ -153,6 +153,7 @@ class AiohttpTransport:
         self._proxy, self._proxy_proof = _proxy(config.proxy)
         self._calls: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
+        self._sockets = Sockets()
 
     def __repr__(self) -> str:
         return f"AiohttpTransport({self._config.host!r})"
@@ -184,13 +185,14 @@ class AiohttpTransport:
             if session is not None:
                 await session.close()
         self._calls = self._watches = None
+        await self._sockets.gone()
 
     def _session(self, limit: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=limit,
             keepalive_timeout=IDLE_CONNECTION_S,
             ssl=self._config.ssl if self._config.ssl is not None else True,
-            socket_factory=_keepalive_socket,
+            socket_factory=self._sockets,
             enable_cleanup_closed=False,
         )
         session = aiohttp.ClientSession(
@@ -314,15 +316,3 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
         # Some, such as Warning, come several times.
         lower[name.lower()] = f"{lower[name.lower()]}, {value}" if name.lower() in lower else value
     return lower
-
-
-def _keepalive_socket(address: tuple[object, ...]) -> socket.socket:
-    family, kind, protocol = address[0], address[1], address[2]
-    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-    return made

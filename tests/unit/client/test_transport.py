@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +14,6 @@ import pytest
 
 from kaito.client import AiohttpTransport, Config, Request, Response, ResponseStream, TransportError
 from kaito.client.credentials import CredentialsError, StaticCredentials, TokenFileCredentials
-from kaito.client.transport import _keepalive_socket
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.object_key import ObjectKey
 
@@ -317,17 +315,6 @@ async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_i
         await getattr(transport, how)(get(timeout_s=20.0))
     assert (raised.value.timed_out, raised.value.sent) == (True, False)
     await transport.aclose()
-
-
-def test_sockets_find_out_by_themselves_that_the_other_side_is_gone() -> None:
-    made = _keepalive_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0)))
-    try:
-        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
-    finally:
-        made.close()
 
 
 async def test_a_proxy_that_refuses_us_does_not_get_its_password_into_the_error(server: Any) -> None:
