@@ -1,0 +1,35 @@
+"""Admission webhooks: typed validators and defaulters over TLS, with certificates and configurations of their own."""
+
+from kaito.client.errors import Cause
+from kaito.runtime.webhook.admission import Defaulter, MatchCondition, Validator, Webhook
+from kaito.runtime.webhook.configuration import Installed, Keeper, Patched, Unmanaged
+from kaito.runtime.webhook.denial import Denied, duplicate, forbidden, invalid, required, unsupported
+from kaito.runtime.webhook.reach import AtUrl, InService, Reach
+from kaito.runtime.webhook.request import AdmissionRequest
+from kaito.runtime.webhook.server import WebhookServer
+from kaito.runtime.webhook.sources import CertificateSource, Files
+
+__all__ = [
+    "AdmissionRequest",
+    "AtUrl",
+    "Cause",
+    "CertificateSource",
+    "Defaulter",
+    "Denied",
+    "Files",
+    "InService",
+    "Installed",
+    "Keeper",
+    "MatchCondition",
+    "Patched",
+    "Reach",
+    "Unmanaged",
+    "Validator",
+    "Webhook",
+    "WebhookServer",
+    "duplicate",
+    "forbidden",
+    "invalid",
+    "required",
+    "unsupported",
+]

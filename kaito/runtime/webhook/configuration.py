@@ -1,0 +1,319 @@
+"""Webhook configurations in the API server: installed and kept, or only given our authorities, or left alone."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from kaito.client.client import Client
+from kaito.client.errors import KubeError, NotFound
+from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from kaito.kube.object_key import ObjectKey
+from kaito.kube.unstructured import Unstructured
+from kaito.runtime.access import Access
+from kaito.runtime.webhook import declared
+from kaito.runtime.webhook.admission import Role, Webhook
+from kaito.runtime.webhook.certificates import CLOCK_SKEW, fingerprint, parse
+from kaito.runtime.webhook.metrics import WebhookMetrics
+from kaito.runtime.webhook.reach import Reach
+
+log = logging.getLogger(__name__)
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+UNATTENDED = timedelta(hours=1)
+"""How long after a new authority was made others are supposed to have handed it to the API server."""
+
+_NEVER_S = 1e9
+_LONGEST_PAUSE_S = 60.0
+_WATCH_RETRY_S = 10.0
+
+Configuration = type[ValidatingWebhookConfiguration] | type[MutatingWebhookConfiguration]
+_KINDS: dict[Role, Configuration] = {
+    "validate": ValidatingWebhookConfiguration,
+    "mutate": MutatingWebhookConfiguration,
+}
+CustomResourceDefinition = Unstructured(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", plural="customresourcedefinitions", namespaced=False
+)
+
+
+class Keeper(abc.ABC):
+    """Who looks after what the API server knows of our webhooks. Belongs to one server.
+
+    Attributes:
+        fault: why it is not as it should be, as far as is known; None: it is.
+        own_user: the user name that our own requests come with; empty: nobody special; None: not known yet.
+    """
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        self.own_user: str | None = None
+
+    def bind(
+        self,
+        client: Client,
+        name: str,
+        reached: Reach,
+        webhooks: Sequence[Webhook],
+        metrics: WebhookMetrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Called once by the server: with what, and what for."""
+        self._client, self._manager, self._reached, self._webhooks = client, name, reached, tuple(webhooks)
+        self._metrics, self._clock = metrics, clock
+        self._trusted: dict[bytes, datetime] = {}
+
+    @property
+    def needs(self) -> Sequence[Access]:
+        """The permissions that it takes."""
+        return ()
+
+    def trusted_since(self, authority: bytes) -> datetime | None:
+        """Since when, without a break, the API server was seen to have this authority wherever we are concerned."""
+        return self._trusted.get(fingerprint(parse(authority)[0]))
+
+    def due_s(self) -> float:
+        """Seconds until `keep` has something to do that it put off."""
+        return _NEVER_S
+
+    async def keep(self, authorities: bytes) -> bool:
+        """Makes it as it should be, unless it is. Whether that is so now.
+
+        Args:
+            authorities: PEM of what the API server is to trust.
+        """
+        try:
+            problem = await self._keep(authorities)
+        except KubeError as error:
+            problem = f"webhook configuration: {error}"
+            self._trusted.clear()
+        if problem is None:
+            self._confirm(authorities)
+        elif problem != self.fault:
+            log.warning("webhook configuration is not in place", extra={"why": problem})
+        self.fault = problem
+        return problem is None
+
+    async def watch(self, wake: asyncio.Event) -> None:
+        """Sets an event whenever somebody changed what is kept, until cancelled."""
+        await asyncio.Event().wait()
+
+    @abc.abstractmethod
+    async def _keep(self, authorities: bytes) -> str | None:
+        """Does it; what is wrong still."""
+
+    def _confirm(self, authorities: bytes) -> None:
+        now = self._clock()
+        seen = [fingerprint(certificate) for certificate in parse(authorities)] if authorities else []
+        self._trusted = {one: self._trusted.get(one, now) for one in seen}
+
+
+class Unmanaged(Keeper):
+    """The configurations are somebody else's, the authorities in them, too.
+
+    That somebody has an hour from when a new authority appears in the Secret until it is used.
+    """
+
+    def trusted_since(self, authority: bytes) -> datetime | None:
+        """See `Keeper.trusted_since`: nothing is seen, so it is a matter of time."""
+        return parse(authority)[0].not_valid_before_utc + CLOCK_SKEW + UNATTENDED
+
+    async def _keep(self, authorities: bytes) -> str | None:
+        return None
+
+
+class Installed(Keeper):
+    """We install the configurations, and put them right when somebody changes, empties or deletes them.
+
+    Args:
+        name: of both configurations; default: the manager's.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self._given_name = name
+        self._pause = _Pause()
+
+    @property
+    def needs(self) -> Sequence[Access]:
+        """See `Keeper.needs`."""
+        verbs = ("get", "list", "watch", "create", "patch", "delete")
+        return tuple(Access(kind, *verbs) for kind in _KINDS.values())
+
+    @property
+    def name(self) -> str:
+        """Of both configurations."""
+        return self._given_name or self._manager
+
+    def due_s(self) -> float:
+        """See `Keeper.due_s`."""
+        return self._pause.left_s() if self.fault else _NEVER_S
+
+    async def watch(self, wake: asyncio.Event) -> None:
+        """See `Keeper.watch`. Without a watch it is noticed a little later, when the certificate is looked at."""
+        async with asyncio.TaskGroup() as group:
+            for kind in _KINDS.values():
+                group.create_task(self._watch(kind, wake), name=f"watch of {kind.resource_type.kind}")
+
+    async def _watch(self, kind: Configuration, wake: asyncio.Event) -> None:
+        while True:
+            try:
+                async for _ in self._client.watch(kind, fields=f"metadata.name={self.name}"):
+                    wake.set()
+            except KubeError as error:
+                log.debug("watch of a webhook configuration ended", extra={"why": str(error)})
+                await asyncio.sleep(_WATCH_RETRY_S)
+
+    async def _keep(self, authorities: bytes) -> str | None:
+        problems = [await self._keep_one(role, kind, authorities) for role, kind in _KINDS.items()]
+        return next((problem for problem in problems if problem), None)
+
+    async def _keep_one(self, role: Role, kind: Configuration, authorities: bytes) -> str | None:
+        wanted = declared.entries(
+            self._webhooks, role, reached=self._reached, authorities=authorities, own_user=self.own_user or ""
+        )
+        found = await self._find(kind)
+        if not wanted and found is not None and _labels(found).get(MANAGED_BY) != self._manager:
+            return None  # of that name, and not ours
+        if _same(found, wanted, bool(authorities)):
+            return None
+        self._trusted.clear()
+        what = f"{kind.resource_type.kind} {self.name}"
+        if self._pause.left_s() > 0:
+            return f"{what} was changed by somebody else again; it is put right in {self._pause.left_s():.0f} s"
+        self._pause.begin()
+        self._metrics.repairs.labels().inc()
+        log.info("webhook configuration written", extra={"configuration": what, "was_there": found is not None})
+        if wanted:
+            await self._write(kind, wanted, bool(authorities))
+        elif found is not None:
+            await self._client.delete(kind, ObjectKey(self.name), uid=str(found["metadata"]["uid"]))
+        return None
+
+    async def _find(self, kind: Configuration) -> dict[str, Any] | None:
+        try:
+            return (await self._client.get(kind, ObjectKey(self.name))).to_dict()
+        except NotFound:
+            return None
+
+    async def _write(self, kind: Configuration, wanted: list[declared.Entry], with_authorities: bool) -> None:
+        metadata = {"name": self.name, "labels": {MANAGED_BY: self._manager}}
+        document = {"metadata": metadata, "webhooks": wanted}
+        applied = (await self._client.apply(kind.model_validate(document), force=True)).object
+        if _same(applied.to_dict(), wanted, with_authorities):
+            return
+        # Others own parts of our entries, a match condition for one, and an apply leaves these alone.
+        version = applied.metadata.resource_version
+        patch = [{"op": "replace", "path": "/webhooks", "value": _put_right(applied.to_dict(), wanted)}]
+        await self._client.patch(kind, ObjectKey(self.name), patch, type="json", resource_version=version)
+
+
+class Patched(Keeper):
+    """The configurations are somebody else's, a chart's for one; what the API server is to trust is ours to set there.
+
+    Args:
+        validating: names of ValidatingWebhookConfigurations, of which each entry is ours.
+        mutating: the same of MutatingWebhookConfigurations.
+        conversion: names of CustomResourceDefinitions that are converted by a webhook of ours.
+    """
+
+    def __init__(
+        self, *, validating: Sequence[str] = (), mutating: Sequence[str] = (), conversion: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self._names: dict[Role, Sequence[str]] = {"validate": tuple(validating), "mutate": tuple(mutating)}
+        self._conversion = tuple(conversion)
+
+    @property
+    def needs(self) -> Sequence[Access]:
+        """See `Keeper.needs`."""
+        kinds = [_KINDS[role] for role, names in self._names.items() if names]
+        return tuple(
+            Access(kind, "get", "patch") for kind in [*kinds, *([CustomResourceDefinition] if self._conversion else [])]
+        )
+
+    async def _keep(self, authorities: bytes) -> str | None:
+        if not authorities:
+            return None
+        bundle = declared.encoded(authorities)
+        for role, names in self._names.items():
+            for name in names:
+                await self._patch_entries(_KINDS[role], name, bundle)
+        for name in self._conversion:
+            await self._patch_conversion(name, bundle)
+        return None
+
+    async def _patch_entries(self, kind: Configuration, name: str, bundle: str) -> None:
+        found = await self._client.get(kind, ObjectKey(name))
+        others = [entry.name for entry in found.webhooks if entry.client_config.ca_bundle != bundle]
+        if not others:
+            return
+        self._written()
+        patch = {"webhooks": [{"name": each, "clientConfig": {"caBundle": bundle}} for each in others]}
+        version = found.metadata.resource_version
+        await self._client.patch(kind, found.key, patch, type="strategic", resource_version=version)
+
+    async def _patch_conversion(self, name: str, bundle: str) -> None:
+        found = await self._client.get(CustomResourceDefinition, ObjectKey(name))
+        conversion = found["spec"].get("conversion") or {}
+        if conversion.get("strategy") != "Webhook":
+            return
+        if conversion["webhook"]["clientConfig"].get("caBundle") == bundle:
+            return
+        self._written()
+        patch = {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}}
+        await self._client.patch(CustomResourceDefinition, ObjectKey(name), patch)
+
+    def _written(self) -> None:
+        self._trusted.clear()
+        self._metrics.repairs.labels().inc()
+
+
+class _Pause:
+    """Waits longer and longer between repairs that follow each other: two versions of a manager may disagree."""
+
+    def __init__(self) -> None:
+        self._last_s = -_NEVER_S
+        self._pause_s = 0.0
+
+    def left_s(self) -> float:
+        return max(0.0, self._last_s + self._pause_s - _now_s())
+
+    def begin(self) -> None:
+        calm = _now_s() - self._last_s > 2 * _LONGEST_PAUSE_S
+        self._pause_s = 0.25 if calm else min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._last_s = _now_s()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _same(found: dict[str, Any] | None, wanted: list[declared.Entry], with_authorities: bool) -> bool:
+    """Whether each of our entries is there exactly as it should be; nothing at all where there are none."""
+    if found is None or not wanted:
+        return found is None and not wanted
+    there = {entry["name"]: entry for entry in deepcopy(found.get("webhooks", []))}
+    if not with_authorities:
+        for entry in there.values():
+            entry["clientConfig"].pop("caBundle", None)
+    return all(there.get(entry["name"]) == entry for entry in wanted)
+
+
+def _put_right(found: dict[str, Any], wanted: list[declared.Entry]) -> list[declared.Entry]:
+    """All entries: ours as they should be, but for a caBundle that is not our care, and those of others."""
+    there = {entry["name"]: entry for entry in found.get("webhooks", [])}
+    for entry in wanted:
+        old = there.get(entry["name"], {}).get("clientConfig", {})
+        kept = {"caBundle": old["caBundle"]} if "caBundle" in old else {}
+        there[entry["name"]] = {**entry, "clientConfig": {**kept, **cast("dict[str, object]", entry["clientConfig"])}}
+    return list(there.values())
+
+
+def _labels(found: dict[str, Any]) -> dict[str, str]:
+    return dict(found["metadata"].get("labels") or {})
