@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from kaito.client import Client
 from kaito.devcluster.controlplane import ControlPlane
+from kaito.kube import FrozenDict, Node, ObjectMeta
+from kaito.kube.core_v1 import NodeStatus
 from kaito.testing import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +47,19 @@ def test_it_is_complete_in_under_80_lines() -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 80
 
 
+@pytest.fixture
+async def node(client: Client) -> AsyncIterator[None]:
+    """One that kwok plays, for the pods of the website."""
+    sizes = FrozenDict({"cpu": "8", "memory": "32Gi", "pods": "110"})
+    marks = ObjectMeta(name="websites", annotations=FrozenDict({"kwok.x-k8s.io/node": "fake"}))
+    made = await client.create(Node(metadata=marks, status=NodeStatus(capacity=sizes, allocatable=sizes)))
+    yield
+    await client.delete(Node, made.key)
+
+
+@pytest.mark.usefixtures("node")
 async def test_kubectl_sees_a_website_become_ready_and_sigterm_ends_it(
-    control_plane: ControlPlane, client: Client, namespace: str, tmp_path: Path
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     await control_plane.kubectl("apply", "-f", "-", input=printed_crd())
     log = tmp_path / "log"
