@@ -39,6 +39,7 @@ COMMANDS = {
     "devcluster": LazyCommand("kaito.cli.devcluster:app", "A real Kubernetes control plane on this machine."),
     "crds": LazyCommand("kaito.cli.crds:crds", "Print the CustomResourceDefinitions, or write them to a folder."),
     "manager": LazyCommand("kaito.cli.manager:manager", "Run the operator against a cluster."),
+    "rbac": LazyCommand("kaito.cli.rbac:rbac", "Print the roles that the operator needs, and no more."),
     "models": LazyCommand("kaito.cli.catalog:models", "List the models that a Workspace can name."),
     "skus": LazyCommand("kaito.cli.catalog:skus", "List the GPU instance types that a Workspace can name."),
 }

@@ -27,7 +27,7 @@ from kaito.informers.options import InformerOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Node, Pod, Service
 from kaito.kube.object_key import ObjectKey
-from kaito.runtime.access import Access
+from kaito.runtime.access import EVERYWHERE, Access
 from kaito.runtime.apply import Applier
 from kaito.runtime.controller import Controller
 from kaito.runtime.manager import Manager
@@ -39,6 +39,7 @@ CloudName = Literal["kwok"]
 NodeProvisioner = Literal["machine", "nodeclaim", "byo"]
 
 ALL_CONTROLLERS: tuple[ControllerName, ...] = get_args(ControllerName)
+GRANT = "grant it with: kaito rbac | kubectl apply -f -"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def add_operator(manager: Manager, options: OperatorOptions) -> None:
         manager: which has not run yet.
         options: how they work.
     """
+    manager.permissions.remedy = GRANT
     registry = ClaimRegistry(manager.client, lambda kind: not manager.cache.informer(kind.kind).state.dormant)
     for kind in CLAIM_KINDS:
         manager.cache.add_label_index(kind.kind, keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL)
@@ -131,7 +133,8 @@ def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegist
             Watch(Pod, map=_workspace_of_pod),
         ),
         needs=(
-            *(Access(kind.kind, "get", "list", "create", "delete") for kind in CLAIM_KINDS),
+            Access(Workspace, "patch"),
+            *(Access(kind.kind, "create", "delete") for kind in CLAIM_KINDS),
             # Pods are tried out before a node is paid for, and those of an old revision are deleted together.
             Access(Pod, "create", "delete"),
         ),
@@ -145,9 +148,13 @@ def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, prov
         ClaimReconciler(manager.client, provider, claims, options.now),
         watches=(Watch(Node, map=_claim_of),),
         needs=(
+            Access(claims.kind, "patch", "delete"),
+            # Its Node's owner reference blocks its deletion.
+            Access(claims.kind, "update", subresource="finalizers"),
             Access(Node, "create", "patch", "delete"),
-            Access(Pod, "list"),
-            Access(Pod, "create", subresource="eviction"),
+            # On a node to be drained there are pods of any namespace.
+            Access(Pod, "list", namespace=EVERYWHERE),
+            Access(Pod, "create", subresource="eviction", namespace=EVERYWHERE),
         ),
         where=_asks_something,
         optional=claims is not options.made,
@@ -163,7 +170,7 @@ def _gpu_provisioner(collector: InstanceCollector, options: OperatorOptions) -> 
         watches=tuple(
             Watch(kind.kind, map=_node_of, where=_is_gone, optional=kind is not options.made) for kind in CLAIM_KINDS
         ),
-        needs=(Access(Node, "patch", "delete"), *(Access(kind.kind, "get") for kind in CLAIM_KINDS)),
+        needs=(Access(Node, "patch", "delete"),),
         concurrency=5,
     )
 

@@ -25,27 +25,26 @@ def role_objects(name: str, account: ObjectKey, rules: Rules) -> list[Resource]:
     """
     if not account.namespace:
         raise ValueError(f"ServiceAccount {account.name}: name its namespace, as NAMESPACE/NAME")
-    made: list[Resource] = [ServiceAccount(metadata=_metadata(account.name, name, account.namespace))]
+    made: list[Resource] = [ServiceAccount(metadata=_metadata(account.name, account.namespace))]
     if rules.cluster:
-        made.append(ClusterRole(metadata=_metadata(name, name), rules=rules.cluster))
+        made.append(ClusterRole(metadata=_metadata(name), rules=rules.cluster))
         made.append(
             ClusterRoleBinding(
-                metadata=_metadata(name, name), role_ref=_reference("ClusterRole", name), subjects=_subjects(account)
+                metadata=_metadata(name), role_ref=_reference("ClusterRole", name), subjects=_subjects(account)
             )
         )
     for namespace, found in rules.namespaced.items():
-        made += _in_namespace(name, namespace, account, Role(metadata=_metadata(name, name, namespace), rules=found))
+        made += _in_namespace(name, namespace, account, Role(metadata=_metadata(name, namespace), rules=found))
     return made
 
 
 def _in_namespace(name: str, namespace: str, account: ObjectKey, role: Role) -> Iterable[Resource]:
-    metadata = _metadata(name, name, namespace)
+    metadata = _metadata(name, namespace)
     return role, RoleBinding(metadata=metadata, role_ref=_reference("Role", name), subjects=_subjects(account))
 
 
-def _metadata(name: str, part_of: str, namespace: str | None = None) -> ObjectMeta:
-    where = {"namespace": namespace} if namespace else {}
-    return ObjectMeta(name=name, labels={"app.kubernetes.io/name": part_of}, **where)  # type: ignore[arg-type]
+def _metadata(name: str, namespace: str | None = None) -> ObjectMeta:
+    return ObjectMeta(name=name, namespace=namespace) if namespace else ObjectMeta(name=name)
 
 
 def _reference(kind: str, name: str) -> RoleRef:
