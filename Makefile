@@ -51,6 +51,7 @@ chaos: setup ## The long runs: the manager killed at every write
 bench: setup ## All benchmarks, with their targets; an hour, on a machine that does nothing else
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.reconcile
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.sync --status-patch --skip-kopf --churn-s 0
 

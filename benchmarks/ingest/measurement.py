@@ -74,7 +74,10 @@ async def measure(side: str, plan: Plan) -> Measurement:
         ChildFailed: the side or the server did not get through.
     """
     load = os.getloadavg()[0]
-    async with _replay_server(plan) as (server, url), child(side, _command(side, plan, url), {}) as process:
+    async with (
+        replay_server(plan.shape, plan.objects) as (server, url),
+        child(side, _command(side, plan, url), {}) as process,
+    ):
         await process.expect("ready", _READY_TIMEOUT_S)
         process.tell("start")
         await process.expect("synced", _SYNC_TIMEOUT_S)
@@ -98,8 +101,9 @@ async def _replay(server: Child, process: Child, event: str, events: int, rate: 
 
 
 @asynccontextmanager
-async def _replay_server(plan: Plan) -> AsyncIterator[tuple[Child, str]]:
-    argv = [sys.executable, "-m", "benchmarks.ingest.server", f"--shape={plan.shape}", f"--objects={plan.objects}"]
+async def replay_server(shape: str, objects: int) -> AsyncIterator[tuple[Child, str]]:
+    """Starts a replay server (see `benchmarks.ingest.server`) with so many objects; gives it and its URL."""
+    argv = [sys.executable, "-m", "benchmarks.ingest.server", f"--shape={shape}", f"--objects={objects}"]
     async with child("replay server", argv, {}) as server:
         port = (await server.expect("ready", _READY_TIMEOUT_S))["port"]
         yield server, f"http://127.0.0.1:{port}"

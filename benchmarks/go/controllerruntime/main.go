@@ -1,5 +1,5 @@
-// The controller-runtime side of the benchmarks: `controllerruntime sync` and `controllerruntime ingest`, each the
-// counterpart of `ours.py` in the folder of that name.
+// The controller-runtime side of the benchmarks: `controllerruntime sync`, `ingest` and `reconcile`, each the counterpart
+// of `ours.py` in the folder of that name.
 package main
 
 import (
@@ -17,15 +17,17 @@ import (
 func main() {
 	ctrl.SetLogger(logr.Discard())
 	if len(os.Args) < 2 {
-		log.Fatal("which benchmark? sync or ingest")
+		log.Fatal("which benchmark? sync, ingest or reconcile")
 	}
 	switch os.Args[1] {
 	case "sync":
 		runSync(os.Args[2:])
 	case "ingest":
 		runIngest(os.Args[2:])
+	case "reconcile":
+		runReconcile(os.Args[2:])
 	default:
-		log.Fatalf("no benchmark %q: there are sync and ingest", os.Args[1])
+		log.Fatalf("no benchmark %q: there are sync, ingest and reconcile", os.Args[1])
 	}
 }
 
