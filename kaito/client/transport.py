@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesIOPayload
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -50,6 +51,8 @@ class Request:
         key: the object asked for, when there is one.
         subresource: ``status``, ``scale`` …; empty for the object itself.
         timeout_s: for calls, the time until the whole answer; for watches, the longest silence.
+        guard: called when the connection is there, right before bytes go out; what it raises is raised, and nothing was
+            sent. It is asked before each try; a transport that does not know it, may ask it never.
     """
 
     method: str
@@ -64,6 +67,7 @@ class Request:
     key: ObjectKey | None = None
     subresource: str = ""
     timeout_s: float = CALL_TIMEOUT_S
+    guard: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_write(self) -> bool:
@@ -242,12 +246,16 @@ class AiohttpTransport:
             headers |= self._proxy_proof  # without TLS there is no tunnel to open first
         if request.body is not None:
             headers["Content-Type"] = request.content_type
+        payload = _payload(request.body)
+        if request.guard is not None:
+            request.guard()
+            payload = _GuardedPayload(request.body, request.guard) if request.body is not None else None
         try:
             return await session.request(
                 request.method,
                 URL(self._config.host + quote(request.path, safe=_PATH_CHARACTERS), encoded=True),
                 params=request.query,
-                data=_payload(request.body),
+                data=payload,
                 headers=headers,
                 timeout=limits,
                 proxy=self._proxy,
@@ -258,6 +266,8 @@ class AiohttpTransport:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _broken(request, error, sent=False) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if isinstance(payload, _GuardedPayload) and payload.refusal is not None:
+                raise payload.refusal from None
             raise _broken(request, error, sent=True) from error
 
 
@@ -279,6 +289,23 @@ class _AiohttpStream:
         self._response.close()
         # The transport's close callback runs on the loop's next turn; without it the socket outlives the caller.
         await asyncio.sleep(0)
+
+
+class _GuardedPayload(BytesIOPayload):
+    """A body that asks before it goes out; aiohttp keeps the headers back until then, to send both at once."""
+
+    def __init__(self, body: bytes, guard: Callable[[], None]) -> None:
+        super().__init__(BytesIO(body))
+        self._guard = guard
+        self.refusal: Exception | None = None
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        try:
+            self._guard()
+        except Exception as error:
+            self.refusal = error
+            raise
+        await super().write_with_length(writer, content_length)
 
 
 def _payload(body: bytes | None) -> bytes | BytesIOPayload | None:

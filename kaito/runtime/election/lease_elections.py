@@ -1,0 +1,177 @@
+"""LeaseElections: the elections of a manager's controllers, one Lease each."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from kaito.client.client import Client
+from kaito.client.config import Config
+from kaito.client.errors import LeadershipLost
+from kaito.client.transport import AiohttpTransport, Transport
+from kaito.informers.cache import Cache
+from kaito.kube.coordination_v1 import Lease
+from kaito.runtime.access import Access
+from kaito.runtime.election.candidate import Candidate
+from kaito.runtime.election.clock import uptime_s
+from kaito.runtime.election.fence import enter_fence
+from kaito.runtime.election.metrics import ElectionMetrics
+from kaito.runtime.election.options import LeaderElection
+from kaito.runtime.election.renewer import LoopRenewer, Renewer, ThreadRenewer
+from kaito.runtime.elections import BeforeWork
+
+if TYPE_CHECKING:
+    from kaito.kube.resource import Resource
+    from kaito.runtime.controller import Controller
+
+log = logging.getLogger(__name__)
+
+
+class LeaseElections:
+    """Elects each controller by a Lease of its own. Implements `kaito.runtime.elections.Elections`.
+
+    Args:
+        options: see there.
+        manager: name of the manager.
+        cache: relisted for a controller that was elected, before it works.
+        config: which API server; the electors get connections of their own, in a thread of their own.
+        transport: instead, for tests under virtual time: electors run in the manager's own event loop.
+        clock: seconds, counting up, in every thread alike.
+        registry: where metrics go; None: nowhere.
+        rng: source of jitter.
+
+    Raises:
+        ValueError: neither config nor transport was given.
+    """
+
+    def __init__(
+        self,
+        options: LeaderElection,
+        *,
+        manager: str,
+        cache: Cache,
+        config: Config | None = None,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = uptime_s,
+        registry: CollectorRegistry | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.options = options
+        self._manager = manager
+        self._cache = cache
+        self._clock = clock
+        self._rng = rng
+        self._metrics = ElectionMetrics(registry)
+        self._candidates: dict[str, Candidate] = {}
+        self._ended: asyncio.Queue[Candidate] = asyncio.Queue()
+        self._renewer: Renewer
+        if transport is not None:
+            self._renewer = LoopRenewer(Client(transport, field_owner=manager))
+        elif config is not None:
+            self._renewer = ThreadRenewer(partial(_client, config, manager, options), f"{manager} lease renewer")
+        else:
+            raise ValueError("leader election: give a config or a transport")
+
+    @property
+    def needs(self) -> Sequence[Access]:
+        """What it needs to be allowed to do, in the namespace of the Leases."""
+        return (Access(Lease, "get", "list", "watch", "create", "update"),)
+
+    def gate(self, controller: Controller[Resource]) -> BeforeWork:
+        """See `Elections.gate`.
+
+        Raises:
+            ValueError: the controller's name, or the namespace, makes no Lease.
+        """
+        lease = self.options.lease_of(self._manager, controller.name)
+        candidate = Candidate(
+            controller.name,
+            lease,
+            self.options,
+            self._metrics,
+            self._ended.put_nowait,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        self._candidates[controller.name] = candidate
+        return partial(self._await_leadership, candidate, controller)
+
+    async def run(self) -> None:
+        """See `Elections.run`.
+
+        Raises:
+            LeadershipLost: a lease was lost, or can be renewed no more.
+        """
+        renewing = asyncio.create_task(self._renewer.run(), name="lease renewer")
+        losing = asyncio.create_task(self._first_loss(), name="loss of a lease")
+        try:
+            done, _ = await asyncio.wait([renewing, losing], return_when=asyncio.FIRST_COMPLETED)
+            if losing in done:
+                lost = losing.result()
+                raise LeadershipLost(
+                    f"controller {lost.controller}: lease {lost.lease} was lost: {lost.why_lost}; this process must end"
+                )
+            error = renewing.exception()
+            raise LeadershipLost(f"manager {self._manager}: nothing renews its leases any more: {error!r}") from error
+        finally:
+            for candidate in self._candidates.values():
+                candidate.fence.close()
+            for task in (renewing, losing):
+                task.cancel()
+            await asyncio.wait([renewing, losing])
+
+    async def release(self, controller: str) -> None:
+        """See `Elections.release`. From now on what still runs of the controller writes nothing.
+
+        Cancelled, or when the API server does not answer, the Lease is left to run out.
+        """
+        candidate = self._candidates.pop(controller, None)
+        if candidate is None:
+            return
+        candidate.fence.close()
+        if candidate.campaigns:
+            self._renewer.call(candidate.stop)
+            await candidate.has_ended()
+
+    def fault(self) -> str | None:
+        """See `Elections.fault`."""
+        faults = (candidate.fault for candidate in self._candidates.values())
+        return next((fault for fault in faults if fault is not None), None)
+
+    async def _await_leadership(self, candidate: Candidate, controller: Controller[Resource]) -> None:
+        candidate.campaigns = True
+        fields = {"controller": controller.name, "lease": str(candidate.lease), "identity": self.options.identity}
+        log.info("controller stands by", extra=fields)
+        await self._renewer.start(candidate.run, f"elector of {candidate.lease}")
+        await candidate.has_won()
+        enter_fence(candidate.fence)
+        await self._catch_up(controller)
+        log.info("controller leads", extra=fields)
+
+    async def _catch_up(self, controller: Controller[Resource]) -> None:
+        """Lists its kinds anew: what the leader before wrote must be seen before anything is decided."""
+        informers = [self._cache.informer(kind) for kind in dict.fromkeys(controller.kinds)]
+        await asyncio.gather(*(informer.relist() for informer in informers if informer.synced))
+
+    async def _first_loss(self) -> Candidate:
+        while True:
+            candidate = await self._ended.get()
+            if candidate.lost:
+                return candidate
+
+
+def _client(config: Config, manager: str, options: LeaderElection) -> Client:
+    # Credentials may hold a lock of the event loop that uses them.
+    own = dataclasses.replace(config, credentials=copy.deepcopy(config.credentials))
+    transport = AiohttpTransport(
+        own, user_agent=f"{manager}/leader-election", connect_timeout_s=options.request_timeout_s
+    )
+    return Client(transport, field_owner=manager)
