@@ -4,6 +4,7 @@ from kaito.runtime.access import Access
 from kaito.runtime.apply import AppliedIntent, Applier, ApplyOutcome, NotOurs
 from kaito.runtime.async_queue import AsyncQueue
 from kaito.runtime.controller import Controller
+from kaito.runtime.election import LeaderElection, check_leadership, run_in_fence
 from kaito.runtime.elections import BeforeWork, Elections
 from kaito.runtime.manager import Manager
 from kaito.runtime.ratelimit import (
@@ -36,6 +37,7 @@ __all__ = [
     "FastSlowRateLimiter",
     "Item",
     "KeyReconciler",
+    "LeaderElection",
     "Manager",
     "MaxOfRateLimiter",
     "NotOurs",
@@ -52,6 +54,8 @@ __all__ = [
     "TerminalError",
     "Watch",
     "WorkQueue",
+    "check_leadership",
+    "run_in_fence",
     "run_until_signal",
     "stopped_by_signals",
 ]

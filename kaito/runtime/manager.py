@@ -22,6 +22,7 @@ from kaito.informers.options import InformerOptions
 from kaito.kube.resource import Resource
 from kaito.runtime import checks
 from kaito.runtime.controller import Controller
+from kaito.runtime.election import LeaderElection, elections_of, fence_writes
 from kaito.runtime.elections import Elections
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.health import Check
@@ -56,7 +57,8 @@ class Manager:
         middleware: more of it, around every call.
         cache: which objects are cached of kinds that nobody declares otherwise (`Cache.informer` with options of its
             own, before the controller is added): ``InformerOptions(namespaces=…)`` for a manager of some namespaces.
-        leader_election: decides which controllers work here; None: all do.
+        leader_election: which controllers work here. True, or `LeaderElection(…)`: each whose Lease this process holds;
+            False: all; or who else decides.
         check_permissions: ask at the start whether all that is declared is allowed, see `Preflight`.
         rng: source of every random choice (jitter, ids); give a seeded one to replay a run.
         now: wall clock, for the times of events.
@@ -88,7 +90,7 @@ class Manager:
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
         cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
-        leader_election: Elections | None = None,
+        leader_election: bool | LeaderElection | Elections = False,
         check_permissions: bool = True,
         rng: random.Random | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -112,20 +114,24 @@ class Manager:
             parse_address(health),
             debug=self._debug if debug else None,
         )
+        own_transport = transport
         if transport is None:
             if config is None:
                 raise ValueError("Manager: give a config or a transport")
             transport = AiohttpTransport(config, user_agent=name)
         transport = ObservedTransport(transport, registry=self.registry, host=config.host if config else "")
         floors = WriteFloors()
-        usual = usual_middleware(outer=middleware, inner=[floors], rng=self.rng, registry=self.registry)
+        usual = usual_middleware(outer=middleware, inner=[floors, fence_writes], rng=self.rng, registry=self.registry)
         self.api_reader = Client(transport, field_owner=name, middleware=usual)
         self.cache = Cache(
             self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s
         )
         self.client = Client(transport, field_owner=name, middleware=usual, reader=self.cache)
         self._transport = transport
-        self._life = Life(self, leader_election, grace_s, start_timeout_s, stop_timeout_s)
+        self.elections = elections_of(
+            leader_election, name, self.cache, config, own_transport, registry=self.registry, rng=self.rng
+        )
+        self._life = Life(self, self.elections, grace_s, start_timeout_s, stop_timeout_s)
         self._life.add_service("cache", self.cache, Stage.CACHES)
         self.events = EventRecorder(self.api_reader, name, registry=self.registry, now=now, rng=self.rng)
         self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)

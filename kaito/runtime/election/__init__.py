@@ -8,7 +8,7 @@ from kaito.runtime.election.fence import (
     fence_writes,
     run_in_fence,
 )
-from kaito.runtime.election.lease_elections import LeaseElections
+from kaito.runtime.election.lease_elections import LeaseElections, elections_of
 from kaito.runtime.election.options import LeaderElection
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LeaseElections",
     "check_leadership",
     "current_fence",
+    "elections_of",
     "enter_fence",
     "fence_writes",
     "run_in_fence",

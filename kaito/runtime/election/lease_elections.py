@@ -26,7 +26,7 @@ from kaito.runtime.election.fence import enter_fence
 from kaito.runtime.election.metrics import ElectionMetrics
 from kaito.runtime.election.options import LeaderElection
 from kaito.runtime.election.renewer import LoopRenewer, Renewer, ThreadRenewer
-from kaito.runtime.elections import BeforeWork
+from kaito.runtime.elections import BeforeWork, Elections
 
 if TYPE_CHECKING:
     from kaito.kube.resource import Resource
@@ -44,7 +44,7 @@ class LeaseElections:
         cache: relisted for a controller that was elected, before it works.
         config: which API server; the electors get connections of their own, in a thread of their own.
         transport: instead, for tests under virtual time: electors run in the manager's own event loop.
-        clock: seconds, counting up, in every thread alike.
+        clock: seconds, counting up, in every thread alike; default `uptime_s`, and with a transport the loop's.
         registry: where metrics go; None: nowhere.
         rng: source of jitter.
 
@@ -60,14 +60,14 @@ class LeaseElections:
         cache: Cache,
         config: Config | None = None,
         transport: Transport | None = None,
-        clock: Callable[[], float] = uptime_s,
+        clock: Callable[[], float] | None = None,
         registry: CollectorRegistry | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.options = options
         self._manager = manager
         self._cache = cache
-        self._clock = clock
+        self._clock = clock or (uptime_s if transport is None else _loop_time)
         self._rng = rng
         self._metrics = ElectionMetrics(registry)
         self._candidates: dict[str, Candidate] = {}
@@ -166,6 +166,32 @@ class LeaseElections:
             candidate = await self._ended.get()
             if candidate.lost:
                 return candidate
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def elections_of(
+    chosen: bool | LeaderElection | Elections,
+    manager: str,
+    cache: Cache,
+    config: Config | None,
+    transport: Transport | None,
+    *,
+    registry: CollectorRegistry | None = None,
+    rng: random.Random | None = None,
+) -> Elections | None:
+    """The elections that a manager was told to have; None: it works on everything, whoever else does."""
+    if chosen is False:
+        return None
+    if chosen is not True and not isinstance(chosen, LeaderElection):
+        return chosen
+    options = LeaderElection() if chosen is True else chosen
+    own = None if config is not None else transport
+    return LeaseElections(
+        options, manager=manager, cache=cache, config=config, transport=own, registry=registry, rng=rng
+    )
 
 
 def _client(config: Config, manager: str, options: LeaderElection) -> Client:

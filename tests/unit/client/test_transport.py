@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kaito.client import AiohttpTransport, Config, Request, Response, ResponseStream, TransportError
+from kaito.client import AiohttpTransport, Config, LeadershipLost, Request, Response, ResponseStream, TransportError
 from kaito.client.credentials import CredentialsError, StaticCredentials, TokenFileCredentials
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.object_key import ObjectKey
@@ -355,3 +355,35 @@ def test_a_request_describes_itself_in_a_persons_words() -> None:
     request = Request("PATCH", "/p", "apply", resource=ConfigMap.resource_type, key=ObjectKey("a", "ns"))
     assert request.describe() == "apply configmaps ns/a"
     assert Request("GET", "/healthz", "get").describe() == "GET /healthz"
+
+
+class Guard:
+    """Lets so many questions pass, and refuses the next."""
+
+    def __init__(self, passes: int) -> None:
+        self.passes = passes
+
+    def __call__(self) -> None:
+        self.passes -= 1
+        if self.passes < 0:
+            raise LeadershipLost("another may lead")
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_a_guard_is_asked_once_more_when_the_connection_is_there_and_then_nothing_is_sent(
+    server: Any, transport: AiohttpTransport, passes: int, size: int
+) -> None:
+    request = Request("POST", "/api/v1/things", "create", body=b"x" * size, guard=Guard(passes))
+    with pytest.raises(LeadershipLost, match="another may lead"):
+        await transport.send(request)
+    await transport.send(get("/after"))
+    assert [asked.path for asked in server.asked] == ["/after"]
+
+
+async def test_what_a_guard_lets_pass_is_sent_whole(server: Any, transport: AiohttpTransport) -> None:
+    await transport.send(Request("PATCH", "/x", "patch", body=b'{"a":1}', content_type="a/b", guard=Guard(2)))
+    await transport.send(Request("DELETE", "/x", "delete", guard=Guard(1)))
+    patch, delete = server.asked
+    assert (patch.body, patch.headers["content-type"], patch.headers["content-length"]) == (b'{"a":1}', "a/b", "7")
+    assert (delete.body, "content-type" in delete.headers) == (b"", False)

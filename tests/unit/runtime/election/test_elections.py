@@ -42,7 +42,7 @@ def play(seed: int, trouble: float, *, rate_skew: float = 0.0, length_s: float =
     return it
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), trouble=st.sampled_from((0.0, 0.05, 0.2, 0.5)))
 def test_t60_two_never_believe_at_once_whatever_is_lost_late_doubled_deleted_or_paused(
     seed: int, trouble: float
@@ -50,13 +50,13 @@ def test_t60_two_never_believe_at_once_whatever_is_lost_late_doubled_deleted_or_
     play(seed, trouble)
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_clocks_that_run_faster_or_slower_within_the_margin_make_no_second_leader(seed: int) -> None:
     play(seed, 0.2, rate_skew=0.1)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32), trouble=st.sampled_from((0.0, 0.2, 0.5)))
 def test_once_trouble_is_over_somebody_leads(seed: int, trouble: float) -> None:
     it = play(seed, trouble)
@@ -67,5 +67,5 @@ def test_once_trouble_is_over_somebody_leads(seed: int, trouble: float) -> None:
 
 
 def test_the_simulation_has_many_reigns_to_look_at() -> None:
-    reigns = [len(play(seed, trouble).reigns) for seed in range(20) for trouble in (0.0, 0.2)]
-    assert sum(reigns) > 80
+    reigns = [len(play(seed, trouble).reigns) for seed in range(8) for trouble in (0.0, 0.2)]
+    assert sum(reigns) > 30

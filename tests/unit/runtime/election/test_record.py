@@ -141,7 +141,7 @@ def test_every_renewal_changes_the_record_also_when_the_calendar_stands_still() 
         one.tell(Tick(), second)
         assert one.action is not None
         assert one.action.lease is not None
-        times.append(one.action.lease.spec.renew_time)
+        times.append(str(one.action.lease.spec.renew_time))
         one.answer(Wrote, second)
     assert times[0] < times[1]
 

@@ -1,0 +1,299 @@
+"""Managers that elect their controllers: who works, who stands by, and what becomes of a leader that is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from kaito.client import Client, LeadershipLost, Request
+from kaito.kube.coordination_v1 import Lease
+from kaito.kube.core_v1 import ConfigMap
+from kaito.kube.object_key import ObjectKey
+from kaito.runtime import DONE, Controller, Manager, Result
+from kaito.runtime.election import LeaderElection
+from kaito.testing import eventually, virtual_clock
+from kaito.testing.fake_api import FakeApi, Fault, Hang, Refuse
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+LEASE = ObjectKey("tests-configmap", "default")
+DURATION_S, DEADLINE_S, RETRY_S = 15.0, 10.0, 2.0
+
+
+class Writer:
+    """A reconciler that writes who it is into each ConfigMap, and remembers when it was called."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.called_at: list[float] = []
+        self.seen: dict[str, str] = {}
+        self.failed: list[Exception] = []
+        self.before: Callable[[], Awaitable[object]] | None = None
+        self.manager: Manager | None = None
+
+    async def reconcile(self, obj: ConfigMap) -> Result:
+        assert self.manager is not None
+        self.called_at.append(asyncio.get_running_loop().time())
+        self.seen.setdefault(obj.metadata.name, obj.data.get("by", ""))
+        try:
+            if self.before:
+                await self.before()
+            await self.manager.client.patch(ConfigMap, obj.key, {"data": {"by": self.name}})
+        except Exception as error:
+            self.failed.append(error)
+            raise
+        return DONE
+
+
+class Process:
+    """A manager with one controller of ConfigMaps, that can be told from others by its user agent."""
+
+    def __init__(self, api: FakeApi, name: str, **election: Any) -> None:
+        self.api = api
+        self.name = name
+        self.writer = Writer(name)
+        options: dict[str, Any] = {"namespace": "default", "identity": name, "trusts_absence": True, **election}
+        self.manager = self.writer.manager = Manager(
+            "tests",
+            None,
+            transport=api.transport(user_agent=name),
+            metrics="0",
+            health="0",
+            rng=random.Random(name),
+            leader_election=LeaderElection(**options),
+            check_permissions=False,
+        )
+        self.manager.add(Controller(ConfigMap, self.writer))
+        self.task = asyncio.create_task(self.manager.run())
+
+    @property
+    def works(self) -> bool:
+        return bool(self.writer.called_at)
+
+    def metric(self, name: str) -> float | None:
+        return self.manager.registry.get_sample_value(name, {"name": LEASE.name})
+
+    def cut_off(self) -> None:
+        """Its requests get no answer any more."""
+        self.api.faults.add(Fault(Hang(), times=None, only=self._is_mine))
+        self.api.cut_watches("reset")
+
+    def _is_mine(self, request: Request) -> bool:
+        return request.headers.get("User-Agent") == self.name
+
+    async def stop(self) -> None:
+        self.manager.stop()
+        await self.task
+
+
+def put(api: FakeApi, name: str) -> None:
+    api.call("POST", MAPS, {"metadata": {"name": name}})
+
+
+def time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def two(api: FakeApi) -> tuple[Process, Process]:
+    """One that leads, and one that stands by, warm."""
+    put(api, "a")
+    first = Process(api, "first")
+    await eventually(lambda: first.works)
+    second = Process(api, "second")
+    await asyncio.sleep(30.0)
+    assert not second.works
+    return first, second
+
+
+async def lease(api: FakeApi) -> Lease:
+    async with Client(api.transport(), field_owner="test") as client:
+        return await client.get(Lease, LEASE)
+
+
+def test_one_works_the_other_stands_by_warm_and_only_reads() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        assert (first.metric("leader_election_master_status"), second.metric("leader_election_master_status")) == (1, 0)
+        assert first.manager.controllers[0].phase == "working"
+        assert second.manager.controllers[0].phase == "standby"
+        assert len(second.manager.controllers[0].queue) == 1
+        assert (await lease(api)).spec.holder_identity == "first"
+        await second.stop()
+        await first.stop()
+
+    virtual_clock.run(main())
+
+
+def test_t64_a_clean_stop_hands_over_within_a_second_and_only_after_the_last_write() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        first.writer.before = lambda: asyncio.sleep(5.0)
+        put(api, "b")
+        await eventually(lambda: "b" in first.writer.seen)
+        await first.stop()
+        stopped_at = time()
+        await eventually(lambda: second.works)
+        assert second.writer.called_at[0] - stopped_at < 1.0
+        # Its last write, made while it was stopping, came through, and was seen by the next one.
+        assert first.writer.failed == []
+        await eventually(lambda: second.writer.seen == {"a": "first", "b": "first"})
+        assert (await lease(api)).spec.lease_transitions == 1
+        await second.stop()
+        spec = (await lease(api)).spec
+        assert (spec.holder_identity, spec.lease_duration_seconds) == ("", 1)
+
+    virtual_clock.run(main())
+
+
+def test_t62_a_leader_that_is_cut_off_ends_before_another_begins_and_that_begins_in_time() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        first.cut_off()
+        cut_at = time()
+        with pytest.raises(
+            LeadershipLost, match="lease default/tests-configmap was lost: it was not renewed within 10 s"
+        ):
+            await first.task
+        lost_after_s = time() - cut_at
+        await eventually(lambda: second.works, timeout_s=30.0)
+        assert DEADLINE_S - RETRY_S - 0.1 <= lost_after_s <= DEADLINE_S + 0.1
+        assert lost_after_s < second.writer.called_at[0] - cut_at <= DURATION_S + 1.0
+        await second.stop()
+
+    virtual_clock.run(main())
+
+
+def test_what_a_former_leader_left_running_writes_nothing_any_more() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        only = Process(api, "first")
+        late: list[asyncio.Task[ConfigMap]] = []
+        flipped = asyncio.Event()
+
+        async def write_later() -> ConfigMap:
+            await flipped.wait()
+            return await only.manager.client.patch(ConfigMap, ObjectKey("a", "default"), {"data": {"late": "yes"}})
+
+        async def leave_behind() -> None:
+            late.append(asyncio.create_task(write_later()))
+
+        only.writer.before = leave_behind
+        await eventually(lambda: late)
+        path = f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{LEASE.name}"
+        api.call("PATCH", path, {"spec": {"holderIdentity": "somebody"}}, content_type="application/merge-patch+json")
+        with pytest.raises(LeadershipLost, match="it is held by somebody"):
+            await only.task
+        flipped.set()
+        for each in await asyncio.gather(*late, return_exceptions=True):
+            assert isinstance(each, LeadershipLost)
+        assert "late" not in api.objects(ConfigMap)[0]["data"]
+
+    virtual_clock.run(main())
+
+
+def test_what_outlasts_its_cancellation_writes_nothing_once_its_controller_was_removed() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        only = Process(api, "first")
+        late: list[asyncio.Task[ConfigMap]] = []
+        removed = asyncio.Event()
+
+        async def write_later() -> ConfigMap:
+            await removed.wait()
+            return await only.manager.client.patch(ConfigMap, ObjectKey("a", "default"), {"data": {"late": "yes"}})
+
+        async def leave_behind() -> None:
+            late.append(asyncio.create_task(write_later()))
+
+        only.writer.before = leave_behind
+        await eventually(lambda: late)
+        await only.manager.remove("configmap")
+        removed.set()
+        for each in await asyncio.gather(*late, return_exceptions=True):
+            assert isinstance(each, LeadershipLost)
+        await only.stop()
+
+    virtual_clock.run(main())
+
+
+def test_what_the_leader_before_wrote_is_seen_before_anything_is_decided() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        # What the first one writes from now on reaches the second one's cache by no watch.
+        second_only = Fault(Hang(), verb="watch", resource="configmaps", times=None, only=second._is_mine)
+        api.faults.add(second_only)
+        api.cut_watches("reset")
+        api.call("PATCH", f"{MAPS}/a", {"data": {"by": "late"}}, content_type="application/merge-patch+json")
+        await first.stop()
+        api.faults.clear()
+        await eventually(lambda: second.works)
+        assert second.writer.seen["a"] == "late"
+        await second.stop()
+
+    virtual_clock.run(main())
+
+
+def test_a_first_start_without_a_lease_waits_for_one_duration_unless_told_otherwise() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        only = Process(api, "first", trusts_absence=False)
+        await eventually(lambda: only.works, timeout_s=60.0)
+        assert DURATION_S <= only.writer.called_at[0] <= DURATION_S + RETRY_S + 0.2
+        await only.stop()
+
+    virtual_clock.run(main())
+
+
+def test_missing_rights_are_a_fault_that_names_the_lease_once_they_have_lasted() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        api.faults.add(Fault(Refuse(403, "Forbidden", "no leases for you"), resource="leases", times=None))
+        only = Process(api, "first")
+        await asyncio.sleep(20.0)
+        assert only.manager.elections is not None
+        assert "lease default/tests-configmap" in (only.manager.elections.fault() or "")
+        assert not only.works
+        api.faults.clear()
+        await eventually(lambda: only.works)
+        assert only.manager.elections.fault() is None
+        await only.stop()
+
+    virtual_clock.run(main())
+
+
+def test_a_controller_removed_gives_its_lease_up_and_added_again_campaigns_again() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        only = Process(api, "first")
+        await eventually(lambda: only.works)
+        await only.manager.remove("configmap")
+        assert (await lease(api)).spec.holder_identity == ""
+        only.writer.called_at.clear()
+        only.manager.add(Controller(ConfigMap, only.writer))
+        await eventually(lambda: only.works)
+        await only.stop()
+
+    virtual_clock.run(main())
+
+
+def test_outside_of_a_cluster_the_namespace_must_be_given() -> None:
+    async def main() -> None:
+        it = Manager("tests", None, transport=FakeApi().transport(), metrics="0", health="0", leader_election=True)
+        it.add(Controller(ConfigMap, Writer("x")))
+        with pytest.raises((ValueError, ExceptionGroup)) as raised:
+            await it.run()
+        assert "no namespace is given for the Leases" in str(getattr(raised.value, "exceptions", [raised.value])[0])
+
+    virtual_clock.run(main())
