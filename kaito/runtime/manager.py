@@ -138,7 +138,6 @@ class Manager:
         self.add(self.events)
         if check_permissions:
             self.add(self.permissions)
-        self._elections = leader_election
         self._stuck_s = stuck_s
         self._add_checks()
 
@@ -220,7 +219,7 @@ class Manager:
         ready.add_source(lambda: checks.informer_checks(self.cache.informers(), self.controllers))
         ready.add_source(lambda: checks.controller_checks(self.controllers, self.cache.informers(), self._stuck_s))
         ready.add_source(lambda: checks.service_checks(self._life))
-        ready.add_source(lambda: checks.election_checks(self._elections))
+        ready.add_source(lambda: checks.election_checks(self.elections))
 
     def _debug(self) -> Mapping[str, object]:
         queues = checks.queues(self.controllers, self._stuck_s)
