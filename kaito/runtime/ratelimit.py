@@ -20,7 +20,7 @@ FIRST_DELAY_S = 0.005
 # controller-runtime lets the delay grow to 1000 s: a quarter of an hour until a mended fault shows.
 MAX_DELAY_S = 300.0
 KEEP_S = 3600.0
-"""How long the failures of a key that is neither tried again nor forgotten are remembered."""
+"""How long the failures of a key that is neither tried again nor forgotten are remembered at least."""
 MAX_WAIT_S = 60.0
 
 
@@ -95,7 +95,8 @@ class ExponentialRateLimiter(Generic[K]):
         cap_s: longest delay before jitter.
         jitter: share of the delay that is added at random, so that keys that failed together do not retry together.
         rng: source of jitter.
-        keep_s: after how long without another failure a key's failures are forgotten; more than its longest delay.
+        keep_s: after how long without another failure a key's failures are forgotten; more than its longest delay;
+            default an hour, or twice that delay if it is more.
         clock: tells `keep_s`; default the running loop's.
 
     Raises:
@@ -109,20 +110,18 @@ class ExponentialRateLimiter(Generic[K]):
         *,
         jitter: float = 0.1,
         rng: random.Random | None = None,
-        keep_s: float = KEEP_S,
+        keep_s: float | None = None,
         clock: Clock = loop_time,
     ) -> None:
         who = "ExponentialRateLimiter"
         _check(who, "first_s", first_s, 0 < first_s < math.inf, "more than 0")
         _check(who, "cap_s", cap_s, first_s <= cap_s < math.inf, f"first_s ({first_s:g}) or more, and finite")
         _check(who, "jitter", jitter, 0 <= jitter <= 1, "from 0 to 1")
-        longest_s = cap_s * (1 + jitter)
-        _check(who, "keep_s", keep_s, keep_s > longest_s, f"more than the longest delay, {longest_s:g}")
         self._first_s = first_s
         self._cap_s = cap_s
         self._jitter = jitter
         self._rng = rng or random.Random()
-        self._failures: _Failures[K] = _Failures(keep_s, clock)
+        self._failures: _Failures[K] = _Failures(_keep_s(who, keep_s, cap_s * (1 + jitter)), clock)
 
     def delay_s(self, key: K) -> float:
         """See `RateLimiter.delay_s`."""
@@ -155,17 +154,16 @@ class FastSlowRateLimiter(Generic[K]):
     """
 
     def __init__(
-        self, fast_s: float, slow_s: float, fast_attempts: int, *, keep_s: float = KEEP_S, clock: Clock = loop_time
+        self, fast_s: float, slow_s: float, fast_attempts: int, *, keep_s: float | None = None, clock: Clock = loop_time
     ) -> None:
         who = "FastSlowRateLimiter"
         _check(who, "fast_s", fast_s, 0 <= fast_s < math.inf, "0 or more")
         _check(who, "slow_s", slow_s, fast_s <= slow_s < math.inf, f"fast_s ({fast_s:g}) or more, and finite")
         _check(who, "fast_attempts", fast_attempts, fast_attempts >= 0, "0 or more")
-        _check(who, "keep_s", keep_s, keep_s > slow_s, f"more than the longest delay, {slow_s:g}")
         self._fast_s = fast_s
         self._slow_s = slow_s
         self._fast_attempts = fast_attempts
-        self._failures: _Failures[K] = _Failures(keep_s, clock)
+        self._failures: _Failures[K] = _Failures(_keep_s(who, keep_s, slow_s), clock)
 
     def delay_s(self, key: K) -> float:
         """See `RateLimiter.delay_s`."""
@@ -256,6 +254,13 @@ class MaxOfRateLimiter(Generic[K]):
     def failures(self, key: K) -> int:
         """The most that any of them knows of."""
         return max([limiter.failures(key) for limiter in self._limiters])
+
+
+def _keep_s(who: str, keep_s: float | None, longest_s: float) -> float:
+    if keep_s is None:
+        return max(KEEP_S, 2 * longest_s)
+    _check(who, "keep_s", keep_s, keep_s > longest_s, f"more than the longest delay, {longest_s:g}")
+    return keep_s
 
 
 def _check(who: str, name: str, value: float, allowed: bool, what: str) -> None:

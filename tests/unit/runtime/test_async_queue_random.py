@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from kaito.runtime.async_queue import AsyncQueue
-from kaito.runtime.workqueue import LOW_PRIORITY
+from kaito.runtime.workqueue import LOW_PRIORITY, Item
 from kaito.testing import virtual_clock
 
 WORKERS = 6
@@ -27,13 +27,14 @@ class Crew:
         self.owed: set[int] = set()
         self.workers = [asyncio.create_task(self.work()) for _ in range(WORKERS)]
         self.held = 0
+        self.waiting = 0
 
     async def work(self) -> None:
         """Takes keys, now and then with a timeout that may strike at the very moment at which a key comes."""
         while True:
             try:
                 async with asyncio.timeout(self.rng.choice([None, 0.01, 0.3, 1.0])):
-                    item = await self.queue.get()
+                    item = await self.wait()
             except TimeoutError:
                 continue
             if item is None:
@@ -48,6 +49,13 @@ class Crew:
                 raise
             finally:
                 self.give_back(item.key)
+
+    async def wait(self) -> Item[int] | None:
+        self.waiting += 1
+        try:
+            return await self.queue.get()
+        finally:
+            self.waiting -= 1
 
     def give_back(self, key: int) -> None:
         """At once, or later from elsewhere, as a controller does with a reconcile that outlasts its timeout."""
@@ -74,10 +82,14 @@ class Crew:
         assert self.queue.discard(key) == (key in self.owed)
         self.owed.discard(key)
 
-    def replace_a_worker(self, _: int) -> None:
-        victim = self.rng.randrange(WORKERS)
-        self.workers[victim].cancel()
-        self.workers[victim] = asyncio.create_task(self.work())
+    def dismiss(self, _: int) -> None:
+        # Without a successor, who would look for a key first thing and so hide a wake-up that was lost.
+        if len(self.workers) > 2:
+            self.workers.pop(self.rng.randrange(len(self.workers))).cancel()
+
+    def hire(self, _: int) -> None:
+        if len(self.workers) < WORKERS:
+            self.workers.append(asyncio.create_task(self.work()))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -85,10 +97,21 @@ def test_random_workers_cancelled_at_random_moments_neither_lose_nor_share_a_key
     async def main() -> None:
         rng = random.Random(seed)
         crew = Crew(rng)
-        steps: list[Callable[[int], None]] = [crew.add, crew.add, crew.add_after, crew.discard, crew.replace_a_worker]
+        steps: list[Callable[[int], None]] = [
+            *[crew.add] * 2,
+            crew.add_after,
+            crew.discard,
+            *[crew.dismiss] * 2,
+            *[crew.hire] * 2,
+        ]
         for _ in range(STEPS):
             rng.choice(steps)(rng.randrange(KEYS))
-            await asyncio.sleep(rng.choice([0, 0, 0.01, 0.3])) if rng.random() < 0.7 else None
+            if rng.random() < 0.7:
+                await asyncio.sleep(rng.choice([0, 0, 0.01, 0.3]))
+            if rng.random() < 0.3:
+                # An odd moment, at which nothing else happens: whoever was woken has run.
+                await asyncio.sleep(0.00371 * rng.random())
+                assert not (len(crew.queue) and crew.waiting), "a worker sleeps beside a ready key"
         await asyncio.sleep(100.0)
         assert not crew.owed
         assert crew.held
