@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from kaito.runtime.queue_metrics import QueueMetrics
-from kaito.runtime.workqueue import MAX_OVERTAKES, Item, QueueSnapshot, WorkQueue
+from kaito.runtime.workqueue import MAX_OVERTAKES, Item, QueuedKey, QueueSnapshot, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
 
@@ -60,9 +60,13 @@ class AsyncQueue(Generic[K]):
         """See `WorkQueue.depths`."""
         return self._queue.depths()
 
+    def in_work(self) -> tuple[QueuedKey[K], ...]:
+        """See `WorkQueue.in_work`."""
+        return self._queue.in_work(self._loop.time()) if self._loop is not None else ()
+
     def seconds_in_work(self) -> list[float]:
-        """See `WorkQueue.seconds_in_work`."""
-        return self._queue.seconds_in_work(self._loop.time()) if self._loop is not None else []
+        """For how long each key that is being processed has been away."""
+        return [work.seconds for work in self.in_work()]
 
     def snapshot(self) -> QueueSnapshot[K]:
         """See `WorkQueue.snapshot`."""

@@ -86,7 +86,7 @@ def stuck_keys(controller: Controller[Resource], stuck_s: float) -> list[tuple[o
     """The keys that have been worked on for longer than that, longest first, with their seconds."""
     if not controller.running:
         return []
-    return [(work.key, work.seconds) for work in controller.queue.snapshot().processing if work.seconds > stuck_s]
+    return [(work.key, work.seconds) for work in controller.queue.in_work() if work.seconds > stuck_s]
 
 
 def service_checks(life: Life) -> dict[str, str | None]:

@@ -230,7 +230,7 @@ class Life:
                 self._log_unfinished(controller)
 
     def _log_unfinished(self, controller: Controller[Resource]) -> None:
-        for work in controller.queue.snapshot().processing if controller.running else ():
+        for work in controller.queue.in_work() if controller.running else ():
             fields = {"controller": controller.name, "key": str(work.key), "worked_s": round(work.seconds, 1)}
             log.warning("reconcile did not end in time and is cancelled", extra={**fields, "grace_s": self._grace_s})
 

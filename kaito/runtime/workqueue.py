@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -140,9 +140,12 @@ class WorkQueue(Generic[K]):
         """How many keys are waiting, by priority; priorities that none has are left out."""
         return self._depths.copy()
 
-    def seconds_in_work(self, now: float) -> list[float]:
-        """For how long workers have had each of their keys."""
-        return [now - since for since, _ in self._processing.values()]
+    def in_work(self, now: float) -> tuple[QueuedKey[K], ...]:
+        """The keys that are being processed, the one that was handed out first, first; cheaper than a snapshot."""
+        return tuple(
+            QueuedKey(key, priority, now - since, key in self._again)
+            for key, (since, priority) in self._processing.items()
+        )
 
     def add(self, key: K, now: float, *, priority: int = 0) -> bool:
         """Makes a key ready, or marks it to be so again if it is being processed. A higher priority stays.
@@ -263,12 +266,8 @@ class WorkQueue(Generic[K]):
         return QueueSnapshot(
             tuple(QueuedKey(key, entry.priority, now - entry.since) for key, entry in ready),
             tuple(QueuedKey(key, priority, due - now) for key, (due, priority) in delayed),
-            tuple(self._in_work(now)),
+            self.in_work(now),
         )
-
-    def _in_work(self, now: float) -> Iterator[QueuedKey[K]]:
-        for key, (since, priority) in self._processing.items():
-            yield QueuedKey(key, priority, now - since, key in self._again)
 
     def _raise(self, key: K, priority: int) -> bool:
         """Gives a key that is waiting already a higher priority, at the end of it; returns whether it is waiting."""

@@ -298,7 +298,7 @@ def test_the_snapshot_says_all_of_each_key(queue: WorkQueue[str]) -> None:
     assert [tuple(key) for key in snapshot.processing] == [("again", 10, 3.0, True), ("busy", 0, 2.0, False)]
     assert [tuple(key) for key in snapshot.ready] == [("ready", LOW_PRIORITY, 1.0, False)]
     assert [tuple(key) for key in snapshot.delayed] == [("busy", 7, 4.0, False)]
-    assert queue.seconds_in_work(4.0) == [3.0, 2.0]
+    assert queue.in_work(4.0) == snapshot.processing
 
 
 def test_adds_that_were_news_and_adds_with_a_delay_are_counted(queue: WorkQueue[str]) -> None:
