@@ -10,11 +10,15 @@ from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.access import Access
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.cancellation import CancelReason
+from kaito.runtime.channel import AnyChannel
 from kaito.runtime.elections import BeforeWork
+from kaito.runtime.error_policy import ErrorPolicy, default_error_policy
 from kaito.runtime.ratelimit import RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.runtime.running import Phase, Running
 from kaito.runtime.watch import AnyWatch, EventFilter, as_keys, as_values
+from kaito.runtime.workqueue import LOW_PRIORITY
 
 if TYPE_CHECKING:
     from kaito.runtime.manager import Manager
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Resource)
 
 SYNC_TIMEOUT = timedelta(minutes=2)
+RECONCILE_TIMEOUT = timedelta(minutes=10)
 
 
 class Controller(Generic[R]):
@@ -33,16 +38,22 @@ class Controller(Generic[R]):
         name: in metrics and logs; default the kind in lower case. Unique in a manager.
         owns: kinds that it makes, with a controller owner reference to its object: their changes concern the owner.
         watches: further kinds whose changes concern its objects.
+        channels: events from elsewhere that concern them.
         needs: permissions beyond what watching needs.
         where: only events of its own kind that pass are looked at.
         optional: the cluster may not have its kind: it works once that is there, and readiness does not wait for it.
         concurrency: how many keys are worked on at once; one key never twice.
         rate_limiter: delays after failures; default exponential by key.
+        reconcile_timeout: a reconcile that takes longer is cancelled and tried again like a failed one. Its place is
+            free at once; its key stays taken until its task has really ended (see `stuck`). None: no limit. Default 10
+            minutes.
+        on_error: what follows from an Exception that a reconcile raised; default `default_error_policy`.
         sync_timeout: after this time, and each time it has passed again, a warning names the kinds that are not synced
             yet and why; it goes on waiting, since a restart would not help. Default 2 minutes.
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: the reconciler has neither ``reconcile`` nor ``reconcile_key``.
     """
 
     def __init__(
@@ -53,25 +64,37 @@ class Controller(Generic[R]):
         name: str | None = None,
         owns: Sequence[type[Resource]] = (),
         watches: Sequence[AnyWatch] = (),
+        channels: Sequence[AnyChannel] = (),
         needs: Sequence[Access] = (),
         where: EventFilter[R] | None = None,
         optional: bool = False,
         concurrency: int = 1,
         rate_limiter: RateLimiter[ObjectKey] | None = None,
+        reconcile_timeout: timedelta | None = RECONCILE_TIMEOUT,
+        on_error: ErrorPolicy = default_error_policy,
         sync_timeout: timedelta = SYNC_TIMEOUT,
     ) -> None:
+        what = f"Controller({kind.__name__})"
         if concurrency < 1:
-            raise ValueError(f"Controller({kind.__name__}): concurrency is {concurrency}; at least 1 is needed")
+            raise ValueError(f"{what}: concurrency is {concurrency}; at least 1 is needed")
+        for argument, value in (("reconcile_timeout", reconcile_timeout), ("sync_timeout", sync_timeout)):
+            if value is not None and value <= timedelta():
+                raise ValueError(f"{what}: {argument} is {value}; give a time above 0")
+        if not hasattr(reconciler, "reconcile") and not hasattr(reconciler, "reconcile_key"):
+            raise TypeError(f"{what}: {reconciler!r} has neither reconcile(obj) nor reconcile_key(key)")
         self.kind = kind
         self.reconciler = reconciler
         self.name = name or kind.resource_type.kind.lower()
         self.owns = tuple(owns)
         self.watches = tuple(watches)
+        self.channels = tuple(channels)
         self.needs = tuple(needs)
         self.where = where
         self.optional = optional
         self.concurrency = concurrency
         self.rate_limiter = rate_limiter
+        self.reconcile_timeout = reconcile_timeout
+        self.on_error = on_error
         self.sync_timeout = sync_timeout
         self._running: Running[R] | None = None
 
@@ -103,9 +126,37 @@ class Controller(Generic[R]):
         Raises:
             RuntimeError: it does not run.
         """
-        if self._running is None:
-            raise RuntimeError(f"controller {self.name} does not run")
-        return self._running.queue
+        return self._now_running().queue
+
+    def enqueue(self, key: ObjectKey, *, priority: int = 0) -> None:
+        """Has a key reconciled, as an event of it would.
+
+        Raises:
+            RuntimeError: it does not run.
+            TypeError: that is no ObjectKey.
+        """
+        if not isinstance(key, ObjectKey):
+            raise TypeError(f"controller {self.name}: {key!r} is no ObjectKey; give ObjectKey(name, namespace)")
+        self.queue.add(key, priority=priority)
+
+    async def enqueue_all(self, *, priority: int = LOW_PRIORITY) -> None:
+        """Has all objects of its kind that are in the cache reconciled, behind what live events ask for.
+
+        For when something changed that none of them tells of, such as a configuration. The loop is not held up. A
+        cancellation leaves those that were added.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        await self._now_running().sources.enqueue_all(priority)
+
+    def stuck(self) -> list[tuple[ObjectKey, float]]:
+        """Keys whose reconcile was cancelled since it timed out, and goes on: they get no other until it ends.
+
+        Returns:
+            Each with the seconds since it began.
+        """
+        return self._running.workers.stuck() if self._running is not None else []
 
     def bind(self, manager: Manager) -> None:
         """Declares its kinds and indexes to the manager's cache; `Manager.add` calls it. Can be done again."""
@@ -142,15 +193,23 @@ class Controller(Generic[R]):
         finally:
             self._running = None
 
-    def stop_intake(self) -> None:
+    def stop_intake(self, reason: CancelReason = CancelReason.SHUTDOWN) -> None:
         """Takes in and hands out nothing any more; what is being worked on goes on. No effect while it does not run.
 
         A run that waits (for a kind, or for leave to work) goes on waiting until it is cancelled.
+
+        Args:
+            reason: what reconciles are told (`cancel_reason`) that are cancelled from now on.
         """
         if self._running is not None:
-            self._running.stop_intake()
+            self._running.stop_intake(reason)
 
     async def wait_idle(self) -> None:
         """Waits, without a limit, until no key is being worked on, by tasks that timed out included."""
         if self._running is not None:
             await self._running.queue.wait_idle()
+
+    def _now_running(self) -> Running[R]:
+        if self._running is None:
+            raise RuntimeError(f"controller {self.name} does not run")
+        return self._running

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal, TextIO
+from uuid import UUID
 
 LogFormat = Literal["json", "console"]
 
@@ -43,6 +44,46 @@ def enter_log_context(fields: Mapping[str, object]) -> contextvars.Token[Mapping
 def leave_log_context(token: contextvars.Token[Mapping[str, object]]) -> None:
     """Puts back what was there before `enter_log_context`."""
     _context.reset(token)
+
+
+class ReconcileFields(Mapping[str, object]):
+    """What the records of one reconcile say of it; texts are made when there is a record.
+
+    Args:
+        controller: its controller's name.
+        key: what is reconciled.
+        bits: 128 random ones, for the id.
+    """
+
+    __slots__ = ("_bits", "_controller", "_key")
+
+    def __init__(self, controller: str, key: object, bits: int) -> None:
+        self._controller = controller
+        self._key = key
+        self._bits = bits
+
+    @property
+    def reconcile_id(self) -> str:
+        """Which reconcile it is: each has another."""
+        return str(UUID(int=self._bits, version=4))
+
+    def _fields(self) -> dict[str, object]:
+        return {"controller": self._controller, "key": str(self._key), "reconcile_id": self.reconcile_id}
+
+    def __getitem__(self, name: str) -> object:
+        return self._fields()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
+
+
+def reconcile_id() -> str | None:
+    """The id of the reconcile that calls this, or started the calling task: what its log lines say; None: of none."""
+    found = _context.get({}).get("reconcile_id")
+    return found if isinstance(found, str) else None
 
 
 def configure(log_format: LogFormat = "json", level: str = "info", stream: TextIO | None = None) -> None:

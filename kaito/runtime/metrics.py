@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from kaito.runtime.cells import CountFamily, DistributionFamily, Families, Family, LevelFamily
+from kaito.runtime.cells import Count, CountFamily, DistributionFamily, Families, Family, LevelFamily
 from kaito.runtime.queue_metrics import QueueFamilies
 
 RECONCILE_BUCKETS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60),
+)
+# A first event may wait for seconds of throttling, and for hours of an outage.
+EVENT_BUCKETS_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    *(10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
 )
 
 
@@ -41,6 +46,21 @@ class RuntimeMetrics:
             "controller_runtime_terminal_reconcile_errors_total", "Terminal reconciliation errors per controller."
         )
         self.panics = counter("controller_runtime_reconcile_panics_total", "Unexpected exceptions per controller.")
+        self.timeouts = counter(
+            "controller_runtime_reconcile_timeouts_total", "Reconciliations that took longer than they may."
+        )
+        self.hot_loops = counter(
+            "controller_hot_loops_total", "Keys that were reconciled again and again by their own doing, per window."
+        )
+        self.map_errors = counter(
+            "controller_map_errors_total", "Maps from a watched object to keys that failed; each is retried.", "kind"
+        )
+        self.filtered = counter("controller_events_filtered_total", "Events that a filter held back.", "kind")
+        self.event_to_reconcile = histogram(
+            "controller_event_to_reconcile_seconds",
+            "From the first event that a reconcile handles to its successful end; without those of first lists.",
+            EVENT_BUCKETS_S,
+        )
         self.seconds = histogram(
             "controller_runtime_reconcile_time_seconds", "Length of time per reconciliation.", RECONCILE_BUCKETS_S
         )
@@ -67,11 +87,24 @@ class ControllerMetrics:
         self.errors = metrics.errors.labels(controller)
         self.terminal = metrics.terminal.labels(controller)
         self.panics = metrics.panics.labels(controller)
+        self.timeouts = metrics.timeouts.labels(controller)
+        self.hot_loops = metrics.hot_loops.labels(controller)
+        self.event_to_reconcile = metrics.event_to_reconcile.labels(controller)
         self.seconds = metrics.seconds.labels(controller)
         self.active = metrics.active.labels(controller)
         self._max_concurrent = metrics.max_concurrent.labels(controller)
         self._max_concurrent.set(concurrency)
         self.queue = metrics.queues.of(controller)
+        self._metrics = metrics
+        self._controller = controller
+
+    def map_errors(self, kind: str) -> Count:
+        """Of the maps of watches of a kind."""
+        return self._metrics.map_errors.labels(self._controller, kind)
+
+    def filtered(self, kind: str) -> Count:
+        """Of the filters of watches of a kind."""
+        return self._metrics.filtered.labels(self._controller, kind)
 
     def stopped(self) -> None:
         """The controller does not run any more: its gauges are back at 0; counters stay, as counters do."""

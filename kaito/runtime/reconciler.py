@@ -14,15 +14,35 @@ R_contra = TypeVar("R_contra", bound=Resource, contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a reconcile ended well.
+    """How a reconcile ended well. One that raises has no result: what it raised decides.
 
     Attributes:
-        requeue_after: come back after this time even if nothing happens; None: only when something does.
+        requeue_after: come back after this time even if nothing happens; None: only when something does. What happens
+            earlier replaces it. The failures so far are forgotten.
         priority: of that coming back; None keeps the one the key had.
+        jitter: share of `requeue_after` that is added at random, 0 to 1, so that keys that came together do not come
+            back together.
+
+    Raises:
+        TypeError: an attribute is of another type.
+        ValueError: `requeue_after` is negative, or `jitter` not within 0 and 1.
     """
 
     requeue_after: timedelta | None = None
     priority: int | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be meant, where the reconciler's traceback shows it."""
+        after, priority, jitter = self.requeue_after, self.priority, self.jitter
+        if after is not None and not isinstance(after, timedelta):
+            raise TypeError(f"Result: requeue_after is {after!r}; give a timedelta, such as timedelta(seconds=30)")
+        if after is not None and after < timedelta():
+            raise ValueError(f"Result: requeue_after is {after}; give a time that is not negative, or None")
+        if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
+            raise TypeError(f"Result: priority is {priority!r}; give an int, or None to keep the key's")
+        if not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+            raise ValueError(f"Result: jitter is {jitter!r}; give a share from 0 to 1")
 
 
 DONE = Result()
@@ -30,7 +50,7 @@ DONE = Result()
 
 
 class TerminalError(Exception):
-    """Trying again does not help until something changes: no retry is scheduled."""
+    """Trying again does not help until something changes: no retry is scheduled, and the failures so far stay."""
 
 
 class ReconcileError(Exception):
@@ -43,11 +63,21 @@ class ReconcileError(Exception):
     retry_after_s: float | None = None
 
 
+class ReconcileTimeout(ReconcileError):
+    """A reconcile did not end within its controller's `reconcile_timeout`, and was cancelled."""
+
+
+class StrayCancellation(Exception):
+    """Something that a reconcile waited for was cancelled, but not the reconcile; its cause says where."""
+
+
 class Reconciler(Protocol, Generic[R_contra]):
     """Moves the world one step towards what one object asks for.
 
     A reconcile is told which object, never why: it reads the world, does what is missing, and can be killed between any
-    two API calls and run again. Raising anything means "try again later", with a delay that doubles.
+    two API calls and run again. Raising an Exception means "try again later", with a delay that doubles, unless the
+    controller's `on_error` says otherwise; it concerns that one key only. What is no Exception is not about a key:
+    SystemExit and KeyboardInterrupt end the process, as they do in any task, and other BaseExceptions the manager.
     """
 
     async def reconcile(self, obj: R_contra, /) -> Result:

@@ -12,6 +12,7 @@ from kaito.informers.informer import Informer
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.cancellation import CancelReason
 from kaito.runtime.elections import BeforeWork
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.sources import Sources
@@ -57,28 +58,30 @@ class Running(Generic[R]):
         self._report: asyncio.TimerHandle | None = None
         self.phase = Phase.SYNCING
         self.queue: AsyncQueue[ObjectKey] = AsyncQueue(self._metrics.queue)
-        self._sources = Sources(controller, manager.cache, self.queue)
-        self._workers = Workers(controller, manager, self.queue, self._metrics)
+        dirty: dict[ObjectKey, float] = {}
+        self.sources = Sources(controller, manager.cache, self.queue, dirty, self._metrics, manager.rng)
+        self.workers = Workers(controller, manager, self.queue, dirty, self._metrics)
 
     async def run(self, before_work: BeforeWork | None) -> None:
         """See `Controller.run`."""
         try:
-            self._sources.subscribe()
+            self.sources.subscribe()
             await self._wait_synced()
             if self._advance(Phase.STANDBY) and before_work is not None:
                 await before_work()
             if self._advance(Phase.WORKING):
                 await self._work()
         finally:
-            self.stop_intake()
-            self._sources.close()
-            self._workers.close()
+            self.stop_intake(None)
+            self.workers.close()
             self._metrics.stopped()
+            await self.sources.aclose()
 
-    def stop_intake(self) -> None:
+    def stop_intake(self, reason: CancelReason | None) -> None:
         """See `Controller.stop_intake`."""
         self.phase = Phase.STOPPING
         self.queue.close()
+        self.workers.reason = reason or self.workers.reason
 
     def _advance(self, phase: Phase) -> bool:
         if self.phase is not Phase.STOPPING:
@@ -88,7 +91,7 @@ class Running(Generic[R]):
     async def _work(self) -> None:
         controller = self._controller
         log.info("controller started", extra={"controller": controller.name, "workers": controller.concurrency})
-        await self._workers.run()
+        await self.workers.run()
         log.info("controller stopped", extra={"controller": controller.name})
 
     async def _wait_synced(self) -> None:

@@ -1,18 +1,27 @@
-"""Sources: what puts keys into a controller's queue: events of its own kind, of owned kinds, of watched kinds."""
+"""Sources: what puts keys into a controller's queue: its own kind, owned and watched ones, and channels."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from kaito.informers.cache import Cache
+from kaito.informers.entry import Entry
 from kaito.informers.handlers import InformerEvent, Registration
+from kaito.informers.informer import Informer
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.channel import AnyChannel, Feed, identity_of
+from kaito.runtime.error_policy import is_power_of_two
+from kaito.runtime.mapping import Letter, Mapper
+from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.watch import AnyWatch, EventFilter, as_values
 from kaito.runtime.workqueue import LOW_PRIORITY
 
@@ -20,6 +29,12 @@ if TYPE_CHECKING:
     from kaito.runtime.controller import Controller
 
 R = TypeVar("R", bound=Resource)
+W = TypeVar("W", bound=Resource)
+
+log = logging.getLogger(__name__)
+
+# Keys that `enqueue_all` adds between two turns of the loop: some 1 ms.
+ENQUEUE_SLICE = 500
 
 
 class Sources(Generic[R]):
@@ -29,31 +44,72 @@ class Sources(Generic[R]):
         controller: says what to listen to.
         cache: whose informers are listened to.
         queue: where keys go.
+        dirty: takes down when the first live event came that made a key dirty.
+        metrics: counts what filters hold back and maps that fail.
+        rng: source of jitter.
     """
 
-    def __init__(self, controller: Controller[R], cache: Cache, queue: AsyncQueue[ObjectKey]) -> None:
+    def __init__(
+        self,
+        controller: Controller[R],
+        cache: Cache,
+        queue: AsyncQueue[ObjectKey],
+        dirty: dict[ObjectKey, float],
+        metrics: ControllerMetrics,
+        rng: random.Random,
+    ) -> None:
         self._controller = controller
         self._cache = cache
         self._queue = queue
+        self._dirty = dirty
+        self._metrics = metrics
+        self._rng = rng
         self._registrations: list[Registration] = []
+        self._mappers: list[Mapper[Entry] | Mapper[object]] = []
+        self._feeds: list[Feed[object]] = []
+        self._readers: list[asyncio.Task[None]] = []
+        self._now = asyncio.get_running_loop().time
 
     def subscribe(self) -> None:
         """Begins to listen; what is there already comes at once, as initial events."""
         controller, cache, add = self._controller, self._cache, self._registrations.append
-        add(cache.informer(controller.kind).add_handler(self._on_own))
+        add(cache.informer(controller.kind).add_handler(self._own_handler()))
         for kind in controller.owns:
             add(cache.informer(kind).add_handler(self._on_owned))
         for watch in controller.watches:
             add(cache.informer(watch.kind).add_handler(self._handler_of(watch)))
+        for channel in controller.channels:
+            self._read(channel)
 
-    def close(self) -> None:
-        """Hears nothing more. Safe to call twice."""
+    async def aclose(self) -> None:
+        """Hears nothing more; maps in progress are cancelled. Safe to call twice."""
         while self._registrations:
             self._registrations.pop().remove()
+        while self._feeds:
+            self._feeds.pop().close()
+        for reader in self._readers:
+            reader.cancel()
+        if self._readers:
+            await asyncio.wait(self._readers)
+        while self._mappers:
+            await self._mappers.pop().aclose()
 
-    def _on_own(self, event: InformerEvent[R]) -> None:
-        if _passes(self._controller.where, event):
-            self._enqueue(event, event.key)
+    async def enqueue_all(self, priority: int) -> None:
+        """Adds the key of each cached object of the controller's kind."""
+        informer = self._cache.informer(self._controller.kind)
+        for number, (key, _) in enumerate(informer.store.items(), 1):
+            self._queue.add(informer.object_key(key), priority=priority)
+            if number % ENQUEUE_SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _own_handler(self) -> Callable[[InformerEvent[R]], None]:
+        passes = self._filter(self._controller.kind, self._controller.where)
+
+        def handle(event: InformerEvent[R]) -> None:
+            if passes is None or passes(event):
+                self._enqueue(event.key, event.initial)
+
+        return handle
 
     def _on_owned(self, event: InformerEvent[Resource]) -> None:
         owner_type = self._controller.kind.resource_type
@@ -61,41 +117,92 @@ class Sources(Generic[R]):
         for entry in (event.change.old, event.change.new):
             owner = entry.owner if entry is not None else None
             if owner is not None and (owner.group, owner.kind) == (owner_type.group, owner_type.kind):
-                self._enqueue(event, ObjectKey(owner.name, namespace))
+                self._enqueue(ObjectKey(owner.name, namespace), event.initial)
 
     def _handler_of(self, watch: AnyWatch) -> Callable[[InformerEvent[Resource]], None]:
+        kind = watch.kind
+        call = watch.map if watch.map is not None else partial(self._referring, watch)
+        name = f"controller {self._controller.name}: Watch({kind.__name__})"
+        read = partial(_readable, self._cache.informer(kind))
+        errors = self._metrics.map_errors(_label(kind))
+        mapper: Mapper[Entry] = Mapper(name, call, read, self._add_mapped, errors, self._rng)
+        self._mappers.append(mapper)
+        passes = self._filter(kind, watch.where)
+
         def handle(event: InformerEvent[Resource]) -> None:
-            if not _passes(watch.where, event):
-                return
-            keys = {key for obj in _readable(event) for key in self._concerned(watch, obj)}
-            for key in sorted(keys):
-                self._enqueue(event, key)
+            if passes is None or passes(event):
+                change = event.change
+                mapper.offer(change.key, Letter(change.old, change.new, event.initial, self._now()))
 
         return handle
 
-    def _concerned(self, watch: AnyWatch, obj: Resource) -> Iterable[ObjectKey]:
-        if watch.map is not None:
-            return watch.map(obj)
+    def _referring(self, watch: AnyWatch, obj: Resource) -> Iterable[ObjectKey]:
         informer = self._cache.informer(self._controller.kind)
         values = as_values(watch.by)(obj)
         found = {key for value in values for key, _ in informer.store.select([(watch.index_name, value)])}
         return [informer.object_key(key) for key in found]
 
-    def _enqueue(self, event: InformerEvent[R] | InformerEvent[Resource], key: ObjectKey) -> None:
-        self._queue.add(key, priority=LOW_PRIORITY if event.initial else 0)
+    def _read(self, channel: AnyChannel) -> None:
+        name = f"controller {self._controller.name}: Channel"
+        errors = self._metrics.map_errors("channel")
+        mapper: Mapper[object] = Mapper(name, channel.map, lambda event: event, self._add_mapped, errors, self._rng)
+        self._mappers.append(mapper)
+        self._feeds.append(feed := channel.open())
+
+        async def read() -> None:
+            while True:
+                event = await feed.get()
+                mapper.offer(identity_of(event), Letter(None, event, False, self._now()))
+                await mapper.wait_room(channel.capacity)
+
+        self._readers.append(asyncio.get_running_loop().create_task(read(), name=name))
+
+    def _add_mapped(self, key: ObjectKey, letter: Letter[Entry] | Letter[object]) -> None:
+        if not letter.initial:
+            self._dirty.setdefault(key, letter.since)
+        self._queue.add(key, priority=LOW_PRIORITY if letter.initial else 0)
+
+    def _enqueue(self, key: ObjectKey, initial: bool) -> None:
+        if initial:
+            self._queue.add(key, priority=LOW_PRIORITY)
+        else:
+            self._dirty.setdefault(key, self._now())
+            self._queue.add(key)
+
+    def _filter(self, kind: type[W], where: EventFilter[W] | None) -> EventFilter[W] | None:
+        """Makes a filter count what it holds back, and let through what it cannot judge, lest that be lost."""
+        held_back = self._metrics.filtered(_label(kind))
+        if where is None:
+            return None
+        faults = 0
+
+        def passes(event: InformerEvent[W]) -> bool:
+            nonlocal faults
+            try:
+                if where(event):
+                    return True
+            except ValidationError:
+                # Or an object that is mended, or broken, would go unseen.
+                return True
+            except Exception as error:
+                faults += 1
+                if is_power_of_two(faults):
+                    fields = {"controller": self._controller.name, "kind": _label(kind), "times": faults}
+                    log.error("filter failed, the event passes", extra=fields, exc_info=error)
+                return True
+            held_back.inc()
+            return False
+
+        return passes
 
 
-def _passes(where: EventFilter[R] | None, event: InformerEvent[R]) -> bool:
-    """Whether an event is to be looked at; one that the filter cannot read is, or a mended object would go unseen."""
+def _label(kind: type[Resource]) -> str:
+    return str(kind.resource_type.group_kind)
+
+
+def _readable(informer: Informer[Resource], entry: Entry) -> Resource | None:
+    """The object of an entry, if it keeps to its schema; one that does not is counted, and concerns nobody."""
     try:
-        return where is None or where(event)
+        return informer.decode(entry)
     except ValidationError:
-        return True
-
-
-def _readable(event: InformerEvent[R]) -> Iterable[R]:
-    """The old and the new object, as far as they are there and keep to their schema; what does not is counted."""
-    for entry in (event.change.old, event.change.new):
-        with suppress(ValidationError):
-            if entry is not None:
-                yield event.informer.decode(entry)
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from kaito.informers.handlers import InformerEvent
@@ -20,7 +20,9 @@ class Watch(Generic[R]):
 
     Args:
         kind: the class that is watched.
-        map: from a changed object to the keys it concerns; asked for both the old and the new state.
+        map: from a changed object to the keys it concerns; asked for both the old and the new state. It may be async,
+            and may fail: the event is then kept and tried again (`controller_map_errors_total` counts it), put together
+            with newer ones of its object.
         references: from an object of the controller's kind to the names (or ``namespace/name``, or whatever `by`
             returns) of the watched objects that it refers to: an index and a map in one.
         by: with `references`, by what the watched object is referred to: one value or several; default its key, and
@@ -36,7 +38,7 @@ class Watch(Generic[R]):
         self,
         kind: type[R],
         *,
-        map: Callable[[R], Iterable[ObjectKey]] | None = None,
+        map: Callable[[R], Iterable[ObjectKey] | Awaitable[Iterable[ObjectKey]]] | None = None,
         references: Callable[..., str | Iterable[str] | None] | None = None,
         by: Callable[[R], str | Iterable[str]] | None = None,
         where: EventFilter[R] | None = None,

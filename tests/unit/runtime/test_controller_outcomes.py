@@ -12,7 +12,7 @@ import pytest
 
 from kaito.client import CacheNotSynced, Conflict, TransportError
 from kaito.runtime import DONE, Result, TerminalError
-from kaito.runtime.worker import OUTAGE_CAP_S
+from kaito.runtime.outcomes import OUTAGE_CAP_S
 from kaito.testing import virtual_clock
 from tests.unit.runtime.widgets import Recording, Widget, bench, fails, running
 
