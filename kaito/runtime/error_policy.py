@@ -44,7 +44,7 @@ class ErrorAction(StrEnum):
 
 
 ErrorPolicy = Callable[[Exception], ErrorAction]
-"""Decides about an error; quickly. If it raises, or returns anything else, that is a bug, and the key is tried again."""
+"""Decides about an error, quickly. If it raises, or returns anything else, that is a bug; the key is tried again."""
 
 
 def default_error_policy(error: Exception) -> ErrorAction:

@@ -26,6 +26,7 @@ from kaito.runtime.election import LeaderElection, elections_of, fence_writes
 from kaito.runtime.elections import Elections
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.health import Check
+from kaito.runtime.hot_loop import note_writes
 from kaito.runtime.life import GRACE_S, START_TIMEOUT_S, STOP_TIMEOUT_S, Life
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.preflight import Preflight
@@ -121,7 +122,8 @@ class Manager:
             transport = AiohttpTransport(config, user_agent=name)
         transport = ObservedTransport(transport, registry=self.registry, host=config.host if config else "")
         floors = WriteFloors()
-        usual = usual_middleware(outer=middleware, inner=[floors, fence_writes], rng=self.rng, registry=self.registry)
+        outer = [note_writes, *middleware]
+        usual = usual_middleware(outer=outer, inner=[floors, fence_writes], rng=self.rng, registry=self.registry)
         self.api_reader = Client(transport, field_owner=name, middleware=usual)
         self.cache = Cache(
             self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s

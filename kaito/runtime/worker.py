@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from kaito.runtime.cancellation import CancelReason, current_work
 from kaito.runtime.logs import ReconcileFields, enter_log_context, leave_log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.outcomes import Outcomes
-from kaito.runtime.reconciler import ReconcileTimeout, Result, StrayCancellation, TerminalError
+from kaito.runtime.reconciler import KeyReconciler, ReconcileTimeout, Result, StrayCancellation, TerminalError
 from kaito.runtime.workqueue import Item
 
 if TYPE_CHECKING:
@@ -239,8 +239,9 @@ class Workers(Generic[R]):
         kind = self._controller.kind
         reconciler = self._controller.reconciler
         if not hasattr(reconciler, "reconcile"):
+            called = cast("KeyReconciler", reconciler).reconcile_key(key)
             try:
-                return _checked(await _awaitable(reconciler.reconcile_key(key), reconciler), reconciler)
+                return _checked(await _awaitable(called, reconciler), reconciler)
             except ValidationError as error:
                 raise TerminalError(f"{kind.__name__} {key}: what it needs cannot be read: {error}") from error
         try:
