@@ -3,10 +3,31 @@
 from kaito.runtime.access import Access
 from kaito.runtime.apply import AppliedIntent, Applier, ApplyOutcome, NotOurs
 from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.cancellation import CancelReason, cancel_reason
+from kaito.runtime.channel import Channel
 from kaito.runtime.controller import Controller
 from kaito.runtime.election import LeaderElection, check_leadership, run_in_fence
 from kaito.runtime.elections import BeforeWork, Elections
+from kaito.runtime.error_policy import ErrorAction, ErrorPolicy, default_error_policy
+from kaito.runtime.logs import reconcile_id
 from kaito.runtime.manager import Manager
+from kaito.runtime.predicates import (
+    Predicate,
+    and_,
+    annotations_changed,
+    condition_changed,
+    deletion_started,
+    field_changed,
+    generation_changed,
+    labels_changed,
+    matches_labels,
+    not_,
+    object_matches,
+    or_,
+    resource_version_changed,
+    spec_changed,
+    update_matches,
+)
 from kaito.runtime.ratelimit import (
     BucketRateLimiter,
     ExponentialRateLimiter,
@@ -14,7 +35,16 @@ from kaito.runtime.ratelimit import (
     MaxOfRateLimiter,
     RateLimiter,
 )
-from kaito.runtime.reconciler import DONE, KeyReconciler, ReconcileError, Reconciler, Result, TerminalError
+from kaito.runtime.reconciler import (
+    DONE,
+    KeyReconciler,
+    ReconcileError,
+    Reconciler,
+    ReconcileTimeout,
+    Result,
+    StrayCancellation,
+    TerminalError,
+)
 from kaito.runtime.running import Phase
 from kaito.runtime.service import Runnable, Service, Stage
 from kaito.runtime.signals import run_until_signal, stopped_by_signals
@@ -31,8 +61,12 @@ __all__ = [
     "AsyncQueue",
     "BeforeWork",
     "BucketRateLimiter",
+    "CancelReason",
+    "Channel",
     "Controller",
     "Elections",
+    "ErrorAction",
+    "ErrorPolicy",
     "ExponentialRateLimiter",
     "FastSlowRateLimiter",
     "Item",
@@ -42,20 +76,40 @@ __all__ = [
     "MaxOfRateLimiter",
     "NotOurs",
     "Phase",
+    "Predicate",
     "QueueSnapshot",
     "QueuedKey",
     "RateLimiter",
     "ReconcileError",
+    "ReconcileTimeout",
     "Reconciler",
     "Result",
     "Runnable",
     "Service",
     "Stage",
+    "StrayCancellation",
     "TerminalError",
     "Watch",
     "WorkQueue",
+    "and_",
+    "annotations_changed",
+    "cancel_reason",
     "check_leadership",
+    "condition_changed",
+    "default_error_policy",
+    "deletion_started",
+    "field_changed",
+    "generation_changed",
+    "labels_changed",
+    "matches_labels",
+    "not_",
+    "object_matches",
+    "or_",
+    "reconcile_id",
+    "resource_version_changed",
     "run_in_fence",
     "run_until_signal",
+    "spec_changed",
     "stopped_by_signals",
+    "update_matches",
 ]

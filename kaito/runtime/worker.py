@@ -141,6 +141,8 @@ class Workers(Generic[R]):
 
     async def _stop(self) -> None:
         self._stopping = True
+        # Or a worker whose reconcile ignored its cancellation would take the next key.
+        self._queue.close()
         if self._timer is not None:
             self._timer.cancel()
         cancelled: asyncio.CancelledError | None = None

