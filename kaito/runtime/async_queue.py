@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -27,11 +28,12 @@ class AsyncQueue(Generic[K]):
 
     def __init__(self, metrics: QueueMetrics | None = None, *, max_overtakes: int = MAX_OVERTAKES) -> None:
         self._queue: WorkQueue[K] = WorkQueue(max_overtakes)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock: Callable[[], float] | None = None
         self._metrics = metrics
         self._getters: deque[asyncio.Future[None]] = deque()
         self._watchers: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._taking = True
         self._closed = False
         if metrics is not None:
@@ -62,7 +64,7 @@ class AsyncQueue(Generic[K]):
 
     def in_work(self) -> tuple[QueuedKey[K], ...]:
         """See `WorkQueue.in_work`."""
-        return self._queue.in_work(self._loop.time()) if self._loop is not None else ()
+        return self._queue.in_work(self._clock()) if self._clock is not None else ()
 
     def seconds_in_work(self) -> list[float]:
         """For how long each key that is being processed has been away."""
@@ -147,10 +149,10 @@ class AsyncQueue(Generic[K]):
             await self._watch()
 
     def _now(self) -> float:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        return loop.time()
+        clock = self._clock
+        if clock is None:
+            clock = self._clock = _clock_of(asyncio.get_running_loop())
+        return clock()
 
     def _stop_taking(self) -> None:
         self._taking = False
@@ -193,16 +195,24 @@ class AsyncQueue(Generic[K]):
     def _set_timer(self) -> None:
         due = self._queue.next_due()
         if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
+            if due is not None and self._timer_due <= due:
                 return
             self._timer.cancel()
-        self._timer = None if due is None else asyncio.get_running_loop().call_at(due, self._timer_fired)
+            self._timer = None
+        if due is not None:
+            self._timer_due = due
+            self._timer = asyncio.get_running_loop().call_later(due - self._now(), self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer = None
         self._queue.wake(self._now())
         self._wake()
         self._set_timer()
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's clock; of loops that are not asyncio's own the machine's, since uvloop counts in milliseconds."""
+    return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

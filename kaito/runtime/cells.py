@@ -80,6 +80,7 @@ C = TypeVar("C")
 
 Reading: TypeAlias = tuple[Sequence[str], float]
 """Label values, and the value that they have at the moment."""
+ReadMetric: TypeAlias = CounterMetricFamily | GaugeMetricFamily
 
 
 class Family(Protocol):
@@ -154,7 +155,20 @@ class DistributionFamily(_Children[Distribution]):
         return family
 
 
-class ReadCounts:
+class _Read:
+    def __init__(self, new: Callable[[], ReadMetric], read: Callable[[], Iterable[Reading]]) -> None:
+        self._new = new
+        self._read = read
+
+    def collect(self) -> Metric:
+        """See `Family.collect`."""
+        family = self._new()
+        for values, value in self._read():
+            family.add_metric(values, value)
+        return family
+
+
+class ReadCounts(_Read):
     """Counts that somebody else keeps, read when they are scraped.
 
     Args:
@@ -162,18 +176,10 @@ class ReadCounts:
     """
 
     def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[Reading]]) -> None:
-        self._new = partial(CounterMetricFamily, name, text, labels=labels)
-        self._read = read
-
-    def collect(self) -> Metric:
-        """See `Family.collect`."""
-        family = self._new()
-        for values, value in self._read():
-            family.add_metric(values, value)
-        return family
+        super().__init__(partial(CounterMetricFamily, name, text, labels=labels), read)
 
 
-class ReadLevels:
+class ReadLevels(_Read):
     """Levels that somebody else keeps, read when they are scraped.
 
     Args:
@@ -181,15 +187,7 @@ class ReadLevels:
     """
 
     def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[Reading]]) -> None:
-        self._new = partial(GaugeMetricFamily, name, text, labels=labels)
-        self._read = read
-
-    def collect(self) -> Metric:
-        """See `Family.collect`."""
-        family = self._new()
-        for values, value in self._read():
-            family.add_metric(values, value)
-        return family
+        super().__init__(partial(GaugeMetricFamily, name, text, labels=labels), read)
 
 
 class Families(Collector):
