@@ -2,10 +2,12 @@
 
 from kaito.client.errors import Cause
 from kaito.runtime.webhook.admission import Defaulter, MatchCondition, Validator, Webhook
+from kaito.runtime.webhook.authority import OwnAuthority
 from kaito.runtime.webhook.configuration import Installed, Keeper, Patched, Unmanaged
 from kaito.runtime.webhook.denial import Denied, duplicate, forbidden, invalid, required, unsupported
 from kaito.runtime.webhook.reach import AtUrl, InService, Reach
 from kaito.runtime.webhook.request import AdmissionRequest
+from kaito.runtime.webhook.rotation import Policy
 from kaito.runtime.webhook.server import WebhookServer
 from kaito.runtime.webhook.sources import CertificateSource, Files
 
@@ -21,7 +23,9 @@ __all__ = [
     "Installed",
     "Keeper",
     "MatchCondition",
+    "OwnAuthority",
     "Patched",
+    "Policy",
     "Reach",
     "Unmanaged",
     "Validator",

@@ -51,7 +51,7 @@ class Keeper(abc.ABC):
     """
 
     def __init__(self) -> None:
-        self.fault: str | None = None
+        self.fault: str | None = "the webhook configuration was not looked at yet"
         self.own_user: str | None = None
 
     def bind(
@@ -137,7 +137,8 @@ class Installed(Keeper):
     def __init__(self, name: str = "") -> None:
         super().__init__()
         self._given_name = name
-        self._pause = _Pause()
+        self._pauses = {role: _Pause() for role in _KINDS}
+        self._written: dict[Role, list[declared.Entry]] = {}
 
     @property
     def needs(self) -> Sequence[Access]:
@@ -152,7 +153,8 @@ class Installed(Keeper):
 
     def due_s(self) -> float:
         """See `Keeper.due_s`."""
-        return self._pause.left_s() if self.fault else _NEVER_S
+        put_off = [left_s for pause in self._pauses.values() if (left_s := pause.left_s()) > 0]
+        return min(put_off, default=_NEVER_S) if self.fault else _NEVER_S
 
     async def watch(self, wake: asyncio.Event) -> None:
         """See `Keeper.watch`. Without a watch it is noticed a little later, when the certificate is looked at."""
@@ -184,9 +186,11 @@ class Installed(Keeper):
             return None
         self._trusted.clear()
         what = f"{kind.resource_type.kind} {self.name}"
-        if self._pause.left_s() > 0:
-            return f"{what} was changed by somebody else again; it is put right in {self._pause.left_s():.0f} s"
-        self._pause.begin()
+        pause = self._pauses[role]
+        if pause.left_s() > 0 and self._written.get(role) == wanted:
+            return f"{what} was changed by somebody else again; it is put right in {pause.left_s():.0f} s"
+        pause.begin()
+        self._written[role] = wanted
         self._metrics.repairs.labels().inc()
         log.info("webhook configuration written", extra={"configuration": what, "was_there": found is not None})
         if wanted:
@@ -250,13 +254,16 @@ class Patched(Keeper):
 
     async def _patch_entries(self, kind: Configuration, name: str, bundle: str) -> None:
         found = await self._client.get(kind, ObjectKey(name))
-        others = [entry.name for entry in found.webhooks if entry.client_config.ca_bundle != bundle]
-        if not others:
+        patch = [
+            {"op": "add", "path": f"/webhooks/{number}/clientConfig/caBundle", "value": bundle}
+            for number, entry in enumerate(found.webhooks)
+            if entry.client_config.ca_bundle != bundle
+        ]
+        if not patch:
             return
         self._written()
-        patch = {"webhooks": [{"name": each, "clientConfig": {"caBundle": bundle}} for each in others]}
         version = found.metadata.resource_version
-        await self._client.patch(kind, found.key, patch, type="strategic", resource_version=version)
+        await self._client.patch(kind, found.key, patch, type="json", resource_version=version)
 
     async def _patch_conversion(self, name: str, bundle: str) -> None:
         found = await self._client.get(CustomResourceDefinition, ObjectKey(name))

@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -66,9 +67,14 @@ class Host:
     name: str = "gadgets"
 
     def __post_init__(self) -> None:
-        self.api.register(ValidatingWebhookConfiguration)
-        self.api.register(MutatingWebhookConfiguration)
+        keys = {"webhooks": ("name",), "webhooks.matchConditions": ("name",)}
+        for kind in (ValidatingWebhookConfiguration, MutatingWebhookConfiguration):
+            self.api.register(kind, merge_keys=keys)
         self.api_reader = Client(self.api.transport(), field_owner=self.name)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the API server has."""
+        return deepcopy(self.api.call("GET", path))
 
     def sample(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
