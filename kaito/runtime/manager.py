@@ -108,38 +108,24 @@ class Manager:
         self.registry = CollectorRegistry()
         self.metrics = RuntimeMetrics(self.registry)
         watchdog = Watchdog(WatchdogMetrics(self.registry), blocked_after_s=blocked_after_s)
-        self.servers = Servers(
-            self.registry,
-            watchdog,
-            parse_address(metrics),
-            parse_address(health),
-            debug=self._debug if debug else None,
-        )
-        own_transport = transport
-        if transport is None:
-            if config is None:
-                raise ValueError("Manager: give a config or a transport")
-            transport = AiohttpTransport(config, user_agent=name)
-        transport = ObservedTransport(transport, registry=self.registry, host=config.host if config else "")
+        addresses = (parse_address(metrics), parse_address(health))
+        self.servers = Servers(self.registry, watchdog, *addresses, debug=self._debug if debug else None)
+        observed = _observed(transport, config, name, self.registry)
         floors = WriteFloors()
-        outer = [note_writes, *middleware]
-        usual = usual_middleware(outer=outer, inner=[floors, fence_writes], rng=self.rng, registry=self.registry)
-        self.api_reader = Client(transport, field_owner=name, middleware=usual)
+        usual = usual_middleware(
+            outer=[note_writes, *middleware], inner=[floors, fence_writes], rng=self.rng, registry=self.registry
+        )
+        self.api_reader = Client(observed, field_owner=name, middleware=usual)
         self.cache = Cache(
             self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s
         )
-        self.client = Client(transport, field_owner=name, middleware=usual, reader=self.cache)
-        self._transport = transport
+        self.client = Client(observed, field_owner=name, middleware=usual, reader=self.cache)
+        self._transport = observed
         self.elections = elections_of(
-            leader_election, name, self.cache, config, own_transport, registry=self.registry, rng=self.rng
+            leader_election, name, self.cache, config, transport, registry=self.registry, rng=self.rng
         )
         self._life = Life(self, self.elections, grace_s, start_timeout_s, stop_timeout_s)
-        self._life.add_service("cache", self.cache, Stage.CACHES)
-        self.events = EventRecorder(self.api_reader, name, registry=self.registry, now=now, rng=self.rng)
-        self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)
-        self.add(self.events)
-        if check_permissions:
-            self.add(self.permissions)
+        self._add_services(check_permissions, now)
         self._stuck_s = stuck_s
         self._add_checks()
 
@@ -214,6 +200,14 @@ class Manager:
                 await self._transport.aclose()
             log.info("manager stopped", extra={"manager": self.name})
 
+    def _add_services(self, check_permissions: bool, now: Callable[[], datetime]) -> None:
+        self.events = EventRecorder(self.api_reader, self.name, registry=self.registry, now=now, rng=self.rng)
+        self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)
+        self._life.add_service("cache", self.cache, Stage.CACHES)
+        self.add(self.events)
+        if check_permissions:
+            self.add(self.permissions)
+
     def _add_checks(self) -> None:
         live, ready = self.servers.live, self.servers.ready
         live.add("ping", lambda: None)
@@ -238,3 +232,13 @@ class Manager:
     def addresses(self) -> dict[str, Address]:
         """Where ``metrics`` and ``health`` really listen, once it runs."""
         return self.servers.bound
+
+
+def _observed(
+    transport: Transport | None, config: Config | None, name: str, registry: CollectorRegistry
+) -> ObservedTransport:
+    if transport is None:
+        if config is None:
+            raise ValueError("Manager: give a config or a transport")
+        transport = AiohttpTransport(config, user_agent=name)
+    return ObservedTransport(transport, registry=registry, host=config.host if config else "")

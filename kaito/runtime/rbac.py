@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaito.kube.rbac_v1 import PolicyRule
@@ -86,7 +86,8 @@ def needs_of(manager: Manager) -> list[Need]:
         for service in manager.services
         for access in service.needs
     ]
-    return needs
+    elections: Sequence[Access] = getattr(manager.elections, "needs", ())
+    return needs + [Need(access, "leader election", _scope(manager, access.kind)) for access in elections]
 
 
 def implied_by(controller: Controller[Resource]) -> list[Access]:

@@ -82,8 +82,8 @@ class LeaseElections:
 
     @property
     def needs(self) -> Sequence[Access]:
-        """What it needs to be allowed to do, in the namespace of the Leases."""
-        return (Access(Lease, "get", "list", "watch", "create", "update"),)
+        """What it needs to be allowed to do: in the namespace of the Leases, as far as that was given."""
+        return (Access(Lease, "get", "list", "watch", "create", "update", namespace=self.options.namespace),)
 
     def gate(self, controller: Controller[Resource]) -> BeforeWork:
         """See `Elections.gate`.
