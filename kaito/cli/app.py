@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +55,35 @@ class LazyGroup(TyperGroup):
         if name is None or name not in COMMANDS:
             return name, placeholder, rest
         return name, load(name, COMMANDS[name]), rest
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: object,
+    ) -> object:
+        """Runs a command line and exits; a mistake in it is one line, which names it and the remedy, and exit code 1.
+
+        Raises:
+            SystemExit: always, in `standalone_mode`.
+        """
+        try:
+            result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            typer.echo("kaito: aborted", err=True)
+            sys.exit(1)
+        except Exception as error:
+            if not standalone_mode or (mistake := _mistake(error)) is None:
+                raise
+            typer.echo(mistake, err=True)
+            sys.exit(1)
+        if standalone_mode:
+            # What a command returned means nothing; an exit that it asked for comes back as its code.
+            sys.exit(result if isinstance(result, int) else 0)
+        return result
 
 
 def load(name: str, command: LazyCommand) -> Command:
@@ -113,6 +144,21 @@ def _single(name: str, function: object) -> Command:
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command(name, context_settings={"help_option_names": ["-h", "--help"]})(function)
     return get_command(alone)
+
+
+def _mistake(error: Exception) -> str | None:
+    """The line that tells a mistake in the command line, or the help that stands in its place; None: it is another."""
+    # The base class of typer's own errors is not public.
+    if not hasattr(error, "format_message"):
+        return None
+    said = " ".join(str(error.format_message()).split())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"kaito: {said}"
+    if not said or type(error).__name__ == "NoArgsIsHelpError":
+        return str(context.get_help())
+    said = said.replace("Value error, ", "").rstrip(".")
+    return f"{context.command_path}: {said}{'' if said.endswith('?') else ';'} see {context.command_path} --help"
 
 
 def _why_not(name: str, module: str, extra: str, missing: ModuleNotFoundError) -> str:

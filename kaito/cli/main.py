@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line in `sys.argv` and exit with its status.
 
     Raises:
-        SystemExit: Always. 0 done, 1 failed, 2 a mistake in the command line or a missing extra.
+        SystemExit: Always. 0 done, 1 failed or a mistake in the command line, 2 a missing extra.
     """
     try:
         from kaito.cli.app import app

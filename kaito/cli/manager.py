@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import logging
-import os
+import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -13,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from kaito.client.config import Config
     from kaito.controllers.operator import CloudName, ControllerName, OperatorOptions
+    from kaito.runtime.manager import Manager
     from kaito.runtime.servers import CannotListen
 
 log = logging.getLogger(__name__)
@@ -105,6 +107,38 @@ HealthProbeBindAddressOption = Annotated[
         help="Where /healthz and /readyz are served, [HOST]:PORT; 0 for nowhere.",
     ),
 ]
+MetricsSecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--metrics-secure",
+        envvar="KAITO_METRICS_SECURE",
+        help="Serve /metrics by TLS, and only to tokens of the cluster that may get it (nonResourceURLs: /metrics).",
+    ),
+]
+MetricsCertDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KAITO_METRICS_CERT_DIR",
+        help="Directory with tls.crt and tls.key for --metrics-secure, read again when they change. Default: a "
+        "certificate of its own making.",
+    ),
+]
+DebugEndpointsOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug-endpoints",
+        envvar="KAITO_DEBUG_ENDPOINTS",
+        help="Serve /debug/queues beside the probes: what is queued, worked on and cached, with names of objects.",
+    ),
+]
+GracePeriodOption = Annotated[
+    str,
+    typer.Option(
+        envvar="KAITO_GRACE_PERIOD",
+        metavar="SECONDS",
+        help="How long work in progress may go on once the manager is told to stop.",
+    ),
+]
 LogFormatOption = Annotated[
     LogFormat, typer.Option(envvar="KAITO_LOG_FORMAT", help="json: one object a line; console: for people.")
 ]
@@ -124,6 +158,10 @@ def manager(
     inference_image: InferenceImageOption = None,
     metrics_bind_address: MetricsBindAddressOption = ":8080",
     health_probe_bind_address: HealthProbeBindAddressOption = ":8081",
+    metrics_secure: MetricsSecureOption = False,
+    metrics_cert_dir: MetricsCertDirOption = None,
+    debug_endpoints: DebugEndpointsOption = False,
+    grace_period: GracePeriodOption = "10",
     log_format: LogFormatOption = LogFormat.JSON,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
@@ -135,37 +173,103 @@ def manager(
     Try: kaito devcluster up --dir dc --kwok; kaito crds | kubectl --kubeconfig dc/kubeconfig apply -f -; kaito manager
     --kubeconfig dc/kubeconfig --cloud kwok.
     """
-    from kaito.catalog import Catalog, CatalogError
+    from kaito.catalog import CatalogError
     from kaito.client.config import ConfigError, load_config
-    from kaito.controllers.operator import OperatorOptions
-    from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
     from kaito.runtime.logs import configure
 
     try:
         configure(log_format.value, log_level.value)
-        _check_address("--metrics-bind-address", metrics_bind_address)
-        _check_address("--health-probe-bind-address", health_probe_bind_address)
-        options = OperatorOptions(
-            controllers=parse_controllers(controllers),
-            cloud=_cloud(cloud, node_provisioner),
-            node_provisioner=node_provisioner.value,
-            runtime=runtime.value if runtime is not None else None,
-            catalog=Catalog.load(catalog),
-            workload=WorkloadOptions(image=inference_image or DEFAULT_IMAGE),
+        serving = Serving(
+            metrics_bind_address,
+            health_probe_bind_address,
+            metrics_secure,
+            metrics_cert_dir,
+            debug_endpoints,
+            _seconds("--grace-period", grace_period),
         )
-        config = load_config(kubeconfig, context=context)
-        _serve(config, options, metrics_bind_address, health_probe_bind_address)
+        serving.check()
+        options = _operator(controllers, cloud, node_provisioner, runtime, catalog, inference_image)
+        _serve(load_config(kubeconfig, context=context), options, serving)
     except (ConfigError, CatalogError, ValueError, OSError) as error:
         fail(str(error))
 
 
-def _serve(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
+def _operator(
+    controllers: str,
+    cloud: Cloud | None,
+    node_provisioner: NodeProvisioner,
+    runtime: ModelRuntime | None,
+    catalog: Path | None,
+    image: str | None,
+) -> "OperatorOptions":
+    from kaito.catalog import Catalog
+    from kaito.controllers.operator import OperatorOptions
+    from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
+
+    return OperatorOptions(
+        controllers=parse_controllers(controllers),
+        cloud=_cloud(cloud, node_provisioner),
+        node_provisioner=node_provisioner.value,
+        runtime=runtime.value if runtime is not None else None,
+        catalog=Catalog.load(catalog),
+        workload=WorkloadOptions(image=image or DEFAULT_IMAGE),
+    )
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The flags that say how the manager is served and stopped."""
+
+    metrics: str
+    health: str
+    secure: bool
+    certificates: Path | None
+    debug: bool
+    grace_s: float
+
+    def check(self) -> None:
+        """Refuses what cannot work.
+
+        Raises:
+            ValueError: it does not; says which flag, what was given, and what is allowed.
+        """
+        _check_address("--metrics-bind-address", self.metrics)
+        _check_address("--health-probe-bind-address", self.health)
+        if self.certificates is not None and not self.secure:
+            raise ValueError("--metrics-cert-dir does nothing without --metrics-secure; give both, or neither")
+        if self.certificates is not None and not self.certificates.is_dir():
+            raise ValueError(
+                f"--metrics-cert-dir: {self.certificates} is no directory; mount tls.crt and tls.key there"
+            )
+        if self.secure and self.metrics == self.health and self.metrics not in ("", "0", "127.0.0.1:0"):
+            raise ValueError(
+                f"--metrics-secure: --metrics-bind-address and --health-probe-bind-address are both {self.metrics}, "
+                f"but probes have no credentials; choose another address for one"
+            )
+
+    def manager(self, config: "Config") -> "Manager":
+        """Makes the manager."""
+        from kaito.runtime.manager import Manager
+
+        return Manager(
+            "kaito",
+            config,
+            metrics=self.metrics,
+            health=self.health,
+            secure_metrics=self.secure,
+            metrics_certificates=self.certificates,
+            grace_s=self.grace_s,
+            debug=self.debug,
+        )
+
+
+def _serve(config: "Config", options: "OperatorOptions", serving: Serving) -> None:
     """Runs until stopped; what the command line can do something about ends the program with a line that says so."""
     from kaito.controllers.leftover import LeftoverClaims
     from kaito.runtime.servers import CannotListen
 
     try:
-        asyncio.run(_run(config, options, metrics, health))
+        asyncio.run(_run(config, options, serving))
     except CannotListen as error:
         fail(_taken(error))
     except ExceptionGroup as group:
@@ -175,12 +279,11 @@ def _serve(config: "Config", options: "OperatorOptions", metrics: str, health: s
         fail(str(_first(refused)))
 
 
-async def _run(config: "Config", options: "OperatorOptions", metrics: str, health: str) -> None:
+async def _run(config: "Config", options: "OperatorOptions", serving: Serving) -> None:
     from kaito.controllers.operator import add_operator
-    from kaito.runtime.manager import Manager
     from kaito.runtime.signals import stopped_by_signals
 
-    made = Manager("kaito", config, metrics=metrics, health=health)
+    made = serving.manager(config)
     add_operator(made, options)
     with stopped_by_signals(made.stop):
         # Which cluster it is stands in the first line, before anything is written there.
@@ -216,13 +319,22 @@ def _check_address(flag: str, text: str) -> None:
         raise ValueError(f"{flag}: {error}") from error
 
 
+def _seconds(flag: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{flag} is {text!r}; give a number of seconds, 0 or more, such as 10")
+    return seconds
+
+
 _FLAGS = {"metrics": "--metrics-bind-address", "health": "--health-probe-bind-address"}
 
 
 def _taken(error: "CannotListen") -> str:
     flags = " and ".join(_FLAGS[role] for role in error.roles)
-    why = os.strerror(error.errno or 0)
-    return f"{flags}: cannot listen on {error.address}: {why}; choose another [HOST]:PORT, or 0 for none"
+    return f"{flags}: cannot listen on {error.address}: {error.why}; choose another [HOST]:PORT, or 0 for none"
 
 
 def _first(group: BaseException) -> BaseException:

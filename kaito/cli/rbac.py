@@ -8,6 +8,7 @@ from kaito.cli.crds import CRDFormat, render
 from kaito.cli.manager import (
     CloudOption,
     ControllersOption,
+    MetricsSecureOption,
     NodeProvisioner,
     NodeProvisionerOption,
     fail,
@@ -29,6 +30,7 @@ def rbac(
     controllers: ControllersOption = "workspace,machine,gpu-provisioner",
     cloud: CloudOption = None,
     node_provisioner: NodeProvisionerOption = NodeProvisioner.MACHINE,
+    metrics_secure: MetricsSecureOption = False,
     service_account: ServiceAccountOption = "kaito-system/kaito",
     name: NameOption = "kaito",
     output_format: FormatOption = CRDFormat.YAML,
@@ -56,11 +58,13 @@ def rbac(
         )
     except ValueError as error:
         fail(str(error))
-    made = objects(options, name, ObjectKey(account, namespace))
+    made = objects(options, name, ObjectKey(account, namespace), secure_metrics=metrics_secure)
     typer.echo(render(made, output_format), nl=False)
 
 
-def objects(options: "OperatorOptions", name: str, account: "ObjectKey") -> list[dict[str, Any]]:
+def objects(
+    options: "OperatorOptions", name: str, account: "ObjectKey", *, secure_metrics: bool = False
+) -> list[dict[str, Any]]:
     """The objects for an operator with these options, as JSON values."""
     from kaito.client.config import Config
     from kaito.controllers.operator import add_operator
@@ -69,6 +73,6 @@ def objects(options: "OperatorOptions", name: str, account: "ObjectKey") -> list
     from kaito.runtime.roles import role_objects
 
     # Never run: only what is declared to it is of interest.
-    manager = Manager("kaito", Config("http://localhost"), metrics="0", health="0")
+    manager = Manager("kaito", Config("http://localhost"), metrics="0", health="0", secure_metrics=secure_metrics)
     add_operator(manager, options)
     return [each.to_dict() for each in role_objects(name, account, rules_of(needs_of(manager)))]

@@ -10,8 +10,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# A task that swallows a cancellation is asked again this often.
-ASK_AGAIN_S = 1.0
+# So long before it is given up, a task is cancelled again.
+LAST_CALL_S = 1.0
 
 OnFailure = Callable[[str, Exception], None]
 
@@ -68,16 +68,19 @@ class Group:
 
 
 async def end(tasks: Iterable[asyncio.Task[None]], timeout_s: float) -> list[asyncio.Task[None]]:
-    """Cancels tasks, again and again for those that swallow it; returns those that had not ended in time."""
-    pending = [task for task in tasks if not task.done()]
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    while pending and loop.time() < deadline:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=min(ASK_AGAIN_S, deadline - loop.time()))
-        pending = [task for task in pending if not task.done()]
-    return pending
+    """Cancels tasks and waits; returns those that had not ended in time.
+
+    Each is cancelled a second time shortly before the end: one may have swallowed the first, but often it cleans up,
+    which must not be cut short.
+    """
+    pending = {task for task in tasks if not task.done()}
+    last_s = min(LAST_CALL_S, timeout_s / 2)
+    for wait_s in (timeout_s - last_s, last_s):
+        if pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=wait_s)
+    return sorted(pending, key=lambda task: task.get_name())
 
 
 def where(task: asyncio.Task[Any]) -> str:

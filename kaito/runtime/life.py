@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 15.0
+"""Webhooks, for one, go on for some seconds: the API server learns late that we stop."""
 
 
 class Life:

@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -35,6 +36,9 @@ from kaito.runtime.servers import Address, Servers, parse_address
 from kaito.runtime.service import Runnable, Service, Stage
 from kaito.runtime.watchdog import BLOCKED_AFTER_S, Watchdog, WatchdogMetrics
 
+if TYPE_CHECKING:
+    from kaito.runtime.secure_metrics import SecureMetrics
+
 R = TypeVar("R", bound=Resource)
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,8 @@ class Manager:
         config: which API server, and as whom; None with a `transport` of one's own.
         metrics: address of /metrics, such as ``:8080``; ``0`` for none.
         health: address of /healthz and /readyz, such as ``:8081``; ``0`` for none.
+        secure_metrics: serves /metrics by TLS, to tokens of the cluster that may ``get`` it; see `SecureMetrics`.
+        metrics_certificates: directory with ``tls.crt`` and ``tls.key`` for that; None: a self-signed certificate.
         transport: instead of the one that `config` gives.
         middleware: more of it, around every call.
         cache: which objects are cached of kinds that nobody declares otherwise (`Cache.informer` with options of its
@@ -88,6 +94,8 @@ class Manager:
         *,
         metrics: str = ":8080",
         health: str = ":8081",
+        secure_metrics: bool = False,
+        metrics_certificates: str | Path | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
         cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
@@ -107,27 +115,38 @@ class Manager:
         self.rng = rng or random.Random()
         self.registry = CollectorRegistry()
         self.metrics = RuntimeMetrics(self.registry)
-        watchdog = Watchdog(WatchdogMetrics(self.registry), blocked_after_s=blocked_after_s)
-        addresses = (parse_address(metrics), parse_address(health))
-        self.servers = Servers(self.registry, watchdog, *addresses, debug=self._debug if debug else None)
-        observed = _observed(transport, config, name, self.registry)
-        floors = WriteFloors()
-        usual = usual_middleware(
-            outer=[note_writes, *middleware], inner=[floors, fence_writes], rng=self.rng, registry=self.registry
-        )
-        self.api_reader = Client(observed, field_owner=name, middleware=usual)
-        self.cache = Cache(
-            self.api_reader, floors, options=cache, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s
-        )
-        self.client = Client(observed, field_owner=name, middleware=usual, reader=self.cache)
-        self._transport = observed
+        self._connect(config, transport, middleware, cache, read_wait_s)
         self.elections = elections_of(
             leader_election, name, self.cache, config, transport, registry=self.registry, rng=self.rng
         )
+        security = _security(self.api_reader, metrics_certificates) if secure_metrics else None
+        watchdog = Watchdog(WatchdogMetrics(self.registry), blocked_after_s=blocked_after_s)
+        where = (parse_address(metrics), parse_address(health))
+        shown = self._debug if debug else None
+        self.servers = Servers(self.registry, watchdog, *where, security=security, debug=shown)
         self._life = Life(self, self.elections, grace_s, start_timeout_s, stop_timeout_s)
-        self._add_services(check_permissions, now)
+        self._add_services(check_permissions, now, security)
         self._stuck_s = stuck_s
         self._add_checks()
+
+    def _connect(
+        self,
+        config: Config | None,
+        transport: Transport | None,
+        middleware: Sequence[Middleware],
+        options: InformerOptions,
+        read_wait_s: float,
+    ) -> None:
+        """Makes the clients and the cache, over one transport."""
+        self._transport = _observed(transport, config, self.name, self.registry)
+        floors = WriteFloors()
+        outer = [note_writes, *middleware]
+        usual = usual_middleware(outer=outer, inner=[floors, fence_writes], rng=self.rng, registry=self.registry)
+        self.api_reader = Client(self._transport, field_owner=self.name, middleware=usual)
+        self.cache = Cache(
+            self.api_reader, floors, options=options, registry=self.registry, rng=self.rng, read_wait_s=read_wait_s
+        )
+        self.client = Client(self._transport, field_owner=self.name, middleware=usual, reader=self.cache)
 
     @property
     def controllers(self) -> tuple[Controller[Resource], ...]:
@@ -200,13 +219,16 @@ class Manager:
                 await self._transport.aclose()
             log.info("manager stopped", extra={"manager": self.name})
 
-    def _add_services(self, check_permissions: bool, now: Callable[[], datetime]) -> None:
+    def _add_services(
+        self, check_permissions: bool, now: Callable[[], datetime], security: SecureMetrics | None
+    ) -> None:
         self.events = EventRecorder(self.api_reader, self.name, registry=self.registry, now=now, rng=self.rng)
         self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)
         self._life.add_service("cache", self.cache, Stage.CACHES)
         self.add(self.events)
-        if check_permissions:
-            self.add(self.permissions)
+        for service in (self.permissions if check_permissions else None, security):
+            if service is not None:
+                self.add(service)
 
     def _add_checks(self) -> None:
         live, ready = self.servers.live, self.servers.ready
@@ -242,3 +264,10 @@ def _observed(
             raise ValueError("Manager: give a config or a transport")
         transport = AiohttpTransport(config, user_agent=name)
     return ObservedTransport(transport, registry=registry, host=config.host if config else "")
+
+
+def _security(client: Client, certificates: str | Path | None) -> SecureMetrics:
+    # Certificates need a library of some megabytes, which most managers do without.
+    from kaito.runtime.secure_metrics import SecureMetrics
+
+    return SecureMetrics(client, certificates)

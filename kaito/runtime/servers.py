@@ -75,16 +75,17 @@ class Security(Protocol):
         """Says who may scrape; called in the main loop."""
         ...
 
+    @property
     def context(self) -> ssl.SSLContext:
-        """What TLS is served with; called once, before the server starts.
-
-        Raises:
-            OSError: a certificate cannot be read.
-        """
+        """What TLS is served with."""
         ...
 
-    async def keep_fresh(self) -> None:
-        """Renews what the context serves, until cancelled; runs in the thread of the servers."""
+    async def keep_fresh(self, looked: Callable[[], None]) -> None:
+        """Keeps the context's certificate new, until cancelled; runs in the thread of the servers.
+
+        Args:
+            looked: called when it has been looked for; the server starts then, whether there is one or not.
+        """
         ...
 
 
@@ -137,6 +138,7 @@ class Servers:
         self._debug = debug
         self._thread = SideThread("watchdog")
         self._runners: list[web.AppRunner] = []
+        self._fresh: asyncio.Task[None] | None = None
         self.live = Checks()
         self.ready = Checks()
         self.bound: dict[str, Address] = {}
@@ -146,13 +148,12 @@ class Servers:
 
         Raises:
             CannotListen: an address is taken or not ours.
-            OSError: a certificate cannot be read.
         """
         sites: list[_Site] = []
         try:
             main_loop = MainLoop()
             for address, roles in self._wanted():
-                tls = self._security.context() if self._security is not None and "metrics" in roles else None
+                tls = self._security.context if self._security is not None and "metrics" in roles else None
                 app = self._app(roles, main_loop)
                 sites.append(_Site(app, sockets := listen(address, roles), tls))
                 bound = Address(*sockets[0].getsockname()[:2])
@@ -197,6 +198,10 @@ class Servers:
     # In the thread.
 
     async def _serve(self, sites: list[_Site]) -> None:
+        if any(site.tls is not None for site in sites) and self._security is not None:
+            looked = asyncio.Event()
+            self._fresh = asyncio.create_task(self._security.keep_fresh(looked.set))
+            await looked.wait()
         for site in sites:
             runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=SHUTDOWN_S)
             self._runners.append(runner)
@@ -205,18 +210,14 @@ class Servers:
                 await web.SockSite(runner, each, ssl_context=site.tls).start()
 
     async def _stay(self, stopping: asyncio.Event) -> None:
-        fresh = asyncio.create_task(self._keep_fresh())
         try:
             await self._watchdog.run(stopping)
         finally:
-            fresh.cancel()
-            await asyncio.wait([fresh])
+            if self._fresh is not None:
+                self._fresh.cancel()
+                await asyncio.wait([self._fresh])
             while self._runners:
                 await self._runners.pop().cleanup()
-
-    async def _keep_fresh(self) -> None:
-        if self._security is not None and self._metrics_address is not None:
-            await self._security.keep_fresh()
 
 
 def listen(address: Address, roles: tuple[str, ...]) -> list[socket.socket]:

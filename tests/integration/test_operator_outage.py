@@ -29,8 +29,7 @@ async def test_an_api_server_that_comes_late_or_goes_and_comes_back_is_waited_fo
 ) -> None:
     await own_cluster.plane.stop_program("kube-apiserver")
     async with ManagerProcess(own_cluster.plane.kubeconfig, tmp_path / "log") as manager:
-        text = await unready(manager)
-        assert "workspaces.kaito.sh" in text
+        await unready(manager, saying="watch workspaces.kaito.sh")
         assert (await manager.get("/healthz"))[0] == 200
         assert warnings(manager)
         await own_cluster.plane.start_program("kube-apiserver")
@@ -53,12 +52,13 @@ async def test_an_api_server_that_comes_late_or_goes_and_comes_back_is_waited_fo
         assert manager.failures() == []
 
 
-async def unready(manager: ManagerProcess) -> str:
-    """Waits until /readyz says no; returns in which words."""
+async def unready(manager: ManagerProcess, *, saying: str = "") -> str:
+    """Waits until /readyz says no, in these words; returns all of them."""
 
     async def probe() -> str:
         status, text = await manager.get("/readyz")
         assert status == 503
+        assert saying in text
         return text
 
     return await eventually(probe, timeout_s=30, message="the manager is not ready")
