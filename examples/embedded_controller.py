@@ -1,19 +1,17 @@
 """A controller of your own on kaito's runtime: a Website serves the pages of a ConfigMap, and follows their changes.
 
-python embedded_controller.py crd | kubectl apply -f -
-python embedded_controller.py            # acts as whom kubectl acts; in a cluster as the pod's ServiceAccount
+python embedded_controller.py crds | kubectl apply -f -
+python embedded_controller.py run --log-format console    # as whom kubectl acts; in a cluster as its ServiceAccount
+python embedded_controller.py rbac --service-account web/websites | kubectl apply -f -    # what that one needs
 """
 
-import asyncio
 import hashlib
 import json
-import sys
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Unpack
 
-from kaito.client import Client, Config, NotFound, load_config
+from kaito.client import Client, Config, NotFound
 from kaito.kube import AGE, ConfigMap, CRDOptions, Deployment, KubeModel, Limits, ObjectKey, PrinterColumn, Resource
-from kaito.kube import custom_resource_definition as crd_of
-from kaito.runtime import DONE, Applier, Controller, Manager, Result, Watch, run_until_signal
+from kaito.runtime import DONE, Applier, Controller, Manager, ManagerOptions, Result, Watch, run_program
 
 
 class WebsiteSpec(KubeModel):
@@ -65,15 +63,12 @@ def servers(site: Website, pages: ConfigMap) -> Deployment:
     return Deployment.model_validate({"metadata": name, "spec": spec})
 
 
-def websites(config: Config, metrics: str = ":8080", health: str = ":8081") -> Manager:
-    manager = Manager("websites", config, metrics=metrics, health=health)
+def websites(config: Config, **options: Unpack[ManagerOptions]) -> Manager:
+    manager = Manager("websites", config, **options)
     its_pages = Watch(ConfigMap, references=lambda site: site.spec.pages)
     manager.add(Controller(Website, WebsiteReconciler(manager.client), owns=[Deployment], watches=[its_pages]))
     return manager
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["crd"]:
-        print(json.dumps(crd_of(Website)))
-    else:
-        asyncio.run(run_until_signal(websites(load_config())))
+    run_program(websites, kinds=[Website])

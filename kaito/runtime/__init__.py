@@ -28,6 +28,7 @@ from kaito.runtime.predicates import (
     spec_changed,
     update_matches,
 )
+from kaito.runtime.program import ManagerOptions, run_program
 from kaito.runtime.ratelimit import (
     BucketRateLimiter,
     ExponentialRateLimiter,
@@ -73,6 +74,7 @@ __all__ = [
     "KeyReconciler",
     "LeaderElection",
     "Manager",
+    "ManagerOptions",
     "MaxOfRateLimiter",
     "NotOurs",
     "Phase",
@@ -108,6 +110,7 @@ __all__ = [
     "reconcile_id",
     "resource_version_changed",
     "run_in_fence",
+    "run_program",
     "run_until_signal",
     "spec_changed",
     "stopped_by_signals",

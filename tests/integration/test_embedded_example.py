@@ -33,7 +33,7 @@ SITE = """\
 
 
 def printed_crd() -> str:
-    return subprocess.run([sys.executable, EXAMPLE, "crd"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, EXAMPLE, "crds"], capture_output=True, text=True, check=True).stdout
 
 
 def started(kubeconfig: Path, log: Path) -> subprocess.Popen[bytes]:

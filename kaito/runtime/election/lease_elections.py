@@ -49,7 +49,7 @@ class LeaseElections:
         rng: source of jitter.
 
     Raises:
-        ValueError: neither config nor transport was given.
+        ValueError: neither config nor transport was given; or the namespace of the Leases is not known.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class LeaseElections:
         registry: CollectorRegistry | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self.options = options
+        # Here, and not when the first controller is started: it is the program's mistake, and found at once.
+        self.options = options.in_namespace()
         self._manager = manager
         self._cache = cache
         self._clock = clock or (uptime_s if transport is None else _loop_time)
@@ -82,14 +83,14 @@ class LeaseElections:
 
     @property
     def needs(self) -> Sequence[Access]:
-        """What it needs to be allowed to do: in the namespace of the Leases, as far as that was given."""
+        """What it needs to be allowed to do: in the namespace of the Leases."""
         return (Access(Lease, "get", "list", "watch", "create", "update", namespace=self.options.namespace),)
 
     def gate(self, controller: Controller[Resource]) -> BeforeWork:
         """See `Elections.gate`.
 
         Raises:
-            ValueError: the controller's name, or the namespace, makes no Lease.
+            ValueError: the controller's name makes no name of a Lease.
         """
         lease = self.options.lease_of(self._manager, controller.name)
         candidate = Candidate(

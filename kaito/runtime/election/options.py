@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import secrets
@@ -70,16 +71,26 @@ class LeaderElection:
         """How long a request about a Lease may take: a second one must fit into the deadline."""
         return self.renew_deadline_s / 2
 
-    def lease_of(self, manager: str, controller: str, namespace_file: Path | None = None) -> ObjectKey:
+    def in_namespace(self, namespace_file: Path = SERVICE_ACCOUNT_DIR / "namespace") -> LeaderElection:
+        """The same, with the namespace filled in.
+
+        Args:
+            namespace_file: what says the pod's namespace; default where Kubernetes mounts it.
+
+        Raises:
+            ValueError: none is given, and the file has none.
+        """
+        return self if self.namespace else dataclasses.replace(self, namespace=_own_namespace(namespace_file))
+
+    def lease_of(self, manager: str, controller: str) -> ObjectKey:
         """The Lease of a controller.
 
         Args:
             manager: name of the manager.
             controller: name of the controller.
-            namespace_file: what says the pod's namespace; default where Kubernetes mounts it.
 
         Raises:
-            ValueError: their names make no name of an object, or the namespace is not known.
+            ValueError: their names make no name of an object.
         """
         name = f"{manager}-{controller}"
         if not _NAME.fullmatch(name):
@@ -87,7 +98,7 @@ class LeaderElection:
                 f"leader election: {name!r}, made of the names of manager and controller, is no name for a Lease: "
                 f"lower-case letters, digits, - and . are allowed, 253 of them"
             )
-        return ObjectKey(name, self.namespace or _own_namespace(namespace_file or SERVICE_ACCOUNT_DIR / "namespace"))
+        return ObjectKey(name, self.namespace)
 
 
 def unique_identity() -> str:

@@ -36,14 +36,14 @@ def test_the_defaults_are_client_gos() -> None:
 
 def test_a_lease_is_named_after_manager_and_controller_and_stands_in_the_pods_namespace(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("kaito-system\n")
-    it = LeaderElection()
-    assert it.lease_of("kaito", "machine", tmp_path / "namespace") == ObjectKey("kaito-machine", "kaito-system")
+    it = LeaderElection().in_namespace(tmp_path / "namespace")
+    assert it.lease_of("kaito", "machine") == ObjectKey("kaito-machine", "kaito-system")
     assert LeaderElection(namespace="x").lease_of("kaito", "machine") == ObjectKey("kaito-machine", "x")
 
 
 def test_without_a_namespace_it_says_where_one_was_looked_for_and_how_to_give_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none, as in a pod; set LeaderElection\(namespace=…\)"):
-        LeaderElection().lease_of("kaito", "machine", tmp_path / "namespace")
+        LeaderElection().in_namespace(tmp_path / "namespace")
 
 
 def test_a_name_that_no_object_can_have_is_refused() -> None:
