@@ -4,10 +4,22 @@ A list of conditions is a tuple, sorted by type, so that two writers of the same
 cut to the second, as the wire has them.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from kaito.kube.meta_v1 import Condition
+
+MAX_TYPE = 316
+MAX_REASON = 1024
+MAX_MESSAGE = 32_768
+
+_TYPE = re.compile(
+    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+)
+_REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 
 class ConditionLike(Protocol):
@@ -52,8 +64,13 @@ def set_condition(conditions: Iterable[C], new: C, now: datetime) -> tuple[C, ..
         now: the time of the transition, should the status change.
 
     Returns:
-        The list with the new condition in it, sorted by type. ``last_transition_time`` moves only with the status.
+        The list with the new condition in it, sorted by type. ``last_transition_time`` moves only with the status. A
+        message that is longer than the API takes is cut.
+
+    Raises:
+        ValueError: type or reason are none that the API takes.
     """
+    new = _checked(new)
     others = [condition for condition in conditions if condition.type != new.type]
     old = find(conditions, new.type)
     moment = _second(new.last_transition_time or now)
@@ -177,6 +194,22 @@ class ConditionSet(Generic[C]):
 
     def _root_last(self, conditions: Iterable[C]) -> tuple[C, ...]:
         return tuple(sorted(conditions, key=lambda condition: (condition.type == self.root, condition.type)))
+
+
+def _checked(condition: C) -> C:
+    """apimachinery's rules of metav1.Condition; kinds with conditions of their own may leave reason and message out."""
+    if not _TYPE.fullmatch(condition.type) or len(condition.type) > MAX_TYPE:
+        raise ValueError(f"condition type {condition.type!r}: expected a name such as Ready or example.com/Ready")
+    reason = condition.reason
+    is_empty_well = reason is None or (reason == "" and not isinstance(condition, Condition))
+    if not is_empty_well and (not _REASON.fullmatch(reason or "") or len(reason or "") > MAX_REASON):
+        raise ValueError(
+            f"condition {condition.type}: reason is {reason!r}; expected CamelCase, 1 to {MAX_REASON} long"
+        )
+    message = condition.message or ""
+    if len(message) > MAX_MESSAGE:
+        return condition.model_copy(update={"message": message[: MAX_MESSAGE - 1] + "…"})
+    return condition
 
 
 def _sorted(conditions: Iterable[C]) -> tuple[C, ...]:

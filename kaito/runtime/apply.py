@@ -15,7 +15,7 @@ from kaito.client.errors import Conflict, Invalid, KubeError, NotFound
 from kaito.kube.resource import Resource
 from kaito.runtime.difference import differs, without_strangers
 from kaito.runtime.metrics import RuntimeMetrics
-from kaito.runtime.owners import controller_of, controller_reference
+from kaito.runtime.owners import controller_of, with_owner
 
 R = TypeVar("R", bound=Resource)
 
@@ -69,6 +69,8 @@ class Applier:
 
         Raises:
             NotOurs: the name is taken by an object of another owner.
+            AlreadyOwned: the intent itself names another controlling owner.
+            ValueError: it cannot be this owner's, see `with_owner`.
             Conflict: it changed meanwhile; reconcile again.
         """
         intent = _with_owner(wanted, owner)
@@ -132,9 +134,7 @@ def intent_hash(intent: Mapping[str, Any]) -> str:
 
 
 def _with_owner(wanted: R, owner: Resource) -> R:
-    draft = wanted.edit()
-    reference = controller_reference(owner)
-    draft.metadata.owner_references = (*wanted.metadata.owner_references, reference)
+    draft = with_owner(wanted, owner, controller=True)
     annotations = {**wanted.metadata.annotations, INTENT_HASH_ANNOTATION: intent_hash(draft.to_dict())}
     draft.metadata.annotations = annotations
     return draft

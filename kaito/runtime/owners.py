@@ -1,19 +1,33 @@
-"""Owner references, finalizers: how objects are tied to each other."""
+"""Owner references: whose an object is, so that it goes when its owner goes, and its changes wake its controller."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from kaito.client.client import Client
-from kaito.client.errors import NotFound
+from kaito.client.errors import KubeError
 from kaito.kube.meta_v1 import OwnerReference
 from kaito.kube.resource import Resource
 
 R = TypeVar("R", bound=Resource)
 
 
+class AlreadyOwned(KubeError):
+    """An object has a controlling owner, and it is another one.
+
+    Attributes:
+        owner: who controls it.
+    """
+
+    def __init__(self, message: str, owner: OwnerReference) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
 def owner_reference(owner: Resource, *, controller: bool | None = None) -> OwnerReference:
-    """The owner reference that has an object garbage-collected with its owner."""
+    """The owner reference that has an object garbage-collected with its owner.
+
+    It blocks the owner's deletion in the foreground until the object is gone.
+    """
     return OwnerReference(
         api_version=owner.api_version,
         kind=owner.kind,
@@ -34,36 +48,56 @@ def controller_of(obj: Resource) -> OwnerReference | None:
     return next((owner for owner in obj.metadata.owner_references if owner.controller), None)
 
 
-async def ensure_finalizer(client: Client, obj: R, finalizer: str) -> R:
-    """Adds a finalizer unless it is there; never to an object being deleted.
+def with_owner(obj: R, owner: Resource, *, controller: bool = False) -> R:
+    """The object with a reference to an owner; one that is there already is brought up to date, in its place.
+
+    Args:
+        obj: not changed.
+        owner: read from the API server, so that it has a uid.
+        controller: whether it is the one owner whose controller looks after the object.
 
     Raises:
-        Conflict: the object changed meanwhile; reconcile again.
+        AlreadyOwned: it has another controlling owner; one of the same name that lived before is another one.
+        ValueError: the garbage collector would delete the object at once, since it does not find the owner: it has no
+            uid, or is in another namespace.
     """
-    if finalizer in obj.metadata.finalizers or obj.metadata.deletion_timestamp is not None:
-        return obj
-    return await _set_finalizers(client, obj, (*obj.metadata.finalizers, finalizer))
+    _check_place(obj, owner)
+    existing = controller_of(obj)
+    if controller and existing is not None and existing.uid != owner.metadata.uid:
+        raise AlreadyOwned(
+            f"{_name(obj)} is controlled by {existing.kind} {existing.name} (uid {existing.uid}), and so cannot be by "
+            f"{_name(owner)} (uid {owner.metadata.uid})",
+            existing,
+        )
+    reference = controller_reference(owner) if controller else owner_reference(owner)
+    before = obj.metadata.owner_references
+    draft = obj.edit()
+    if any(each.uid == reference.uid for each in before):
+        draft.metadata.owner_references = tuple(reference if each.uid == reference.uid else each for each in before)
+    else:
+        draft.metadata.owner_references = (*before, reference)
+    return draft
 
 
-async def drop_finalizer(client: Client, obj: Resource, finalizer: str) -> None:
-    """Takes a finalizer away; an object that is gone meanwhile is what was wanted.
+def without_owner(obj: R, owner: Resource) -> R:
+    """The object without references to an owner."""
+    kept = tuple(each for each in obj.metadata.owner_references if each.uid != owner.metadata.uid)
+    draft = obj.edit()
+    draft.metadata.owner_references = kept
+    return draft
 
-    Raises:
-        Conflict: the object changed meanwhile; reconcile again.
-    """
-    if finalizer not in obj.metadata.finalizers:
+
+def _check_place(obj: Resource, owner: Resource) -> None:
+    if not owner.metadata.uid:
+        raise ValueError(f"{_name(owner)} cannot own {_name(obj)}: it has no uid; create it, or read it, first")
+    if not owner.resource_type.namespaced:
         return
-    try:
-        await _set_finalizers(client, obj, tuple(item for item in obj.metadata.finalizers if item != finalizer))
-    except NotFound:
-        return
+    what = f"{_name(owner)} cannot own {_name(obj)}"
+    if not obj.resource_type.namespaced:
+        raise ValueError(f"{what}: it lies in a namespace, and a {obj.kind} in none; use a label, and a finalizer")
+    if owner.metadata.namespace != obj.metadata.namespace:
+        raise ValueError(f"{what}: an owner must be in the namespace of what it owns; use a label, and a finalizer")
 
 
-async def _set_finalizers(client: Client, obj: R, finalizers: tuple[str, ...]) -> R:
-    # A merge patch replaces the list, so it must not be applied to a list that somebody else has changed.
-    metadata: dict[str, Any] = {
-        "finalizers": list(finalizers),
-        "resourceVersion": obj.metadata.resource_version,
-        "uid": obj.metadata.uid,
-    }
-    return await client.patch(type(obj), obj.key, {"metadata": metadata})
+def _name(obj: Resource) -> str:
+    return f"{obj.resource_type.kind} {obj.key}"

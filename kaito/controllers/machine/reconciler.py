@@ -18,7 +18,7 @@ from kaito.kube.conditions import is_true
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.quantity import Quantity
-from kaito.runtime.owners import ensure_finalizer
+from kaito.runtime.finalizers import ensure_finalizer
 from kaito.runtime.reconciler import Result
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from kaito.controllers.machine.node import is_of
 from kaito.controllers.machine.progress import tell_held_up
 from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.pod_v1 import Toleration
-from kaito.runtime.owners import drop_finalizer
+from kaito.runtime.finalizers import drop_finalizer
 from kaito.runtime.reconciler import Result
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from kaito.kube.core_v1 import Pod, Service
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.apply import Applier, NotOurs, check_owner
-from kaito.runtime.owners import controller_of, drop_finalizer, ensure_finalizer
+from kaito.runtime.finalizers import drop_finalizer, ensure_finalizer
+from kaito.runtime.owners import controller_of
 from kaito.runtime.reconciler import Result
 
 R = TypeVar("R", bound=Resource)

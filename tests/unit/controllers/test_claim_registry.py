@@ -10,7 +10,7 @@ from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.client.client import Client
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import NODE_CLAIM, ClaimRequest
-from kaito.runtime.owners import ensure_finalizer
+from kaito.runtime.finalizers import ensure_finalizer
 from kaito.testing.fake_api import FakeApi, Fault, Refuse
 
 Machines = Callable[..., Machine]

@@ -162,3 +162,24 @@ class Transitions(RuleBasedStateMachine):
 
 
 TestTransitions = Transitions.TestCase
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "text"),
+    [
+        ("Not ready", "Why", "condition type 'Not ready'"),
+        ("T" * 317, "Why", "condition type"),
+        ("Ready", "", "condition Ready: reason is ''"),
+        ("Ready", "not camel", "reason is 'not camel'; expected CamelCase"),
+        ("Ready", "R" * 1025, "1 to 1024 long"),
+    ],
+)
+def test_what_the_api_would_refuse_is_refused_where_it_is_set(name: str, reason: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        set_condition((), condition(name, "True", reason), NOW)
+
+
+def test_a_message_that_is_too_long_is_cut() -> None:
+    long = condition("example.com/Ready", "True").model_copy(update={"message": "ä" * 40_000})
+    (cut,) = set_condition((), long, NOW)
+    assert cut.message == "ä" * 32_767 + "…"
