@@ -115,7 +115,7 @@ def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegist
     planner = Planner(options.catalog, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
     reconciler: KeyReconciler = WorkspaceReconciler(
-        manager.client, applier, planner, options.made, options.workload, options.now, registry
+        manager.client, applier, planner, options.made, options.workload, options.now, registry, manager.events
     )
     if options.cloud is None:
         guard = ClaimGuard(manager.client)
@@ -145,7 +145,7 @@ def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegist
 def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, provider: Provider) -> Controller[Claim]:
     return Controller(
         claims.kind,
-        ClaimReconciler(manager.client, provider, claims, options.now),
+        ClaimReconciler(manager.client, provider, claims, options.now, manager.events),
         watches=(Watch(Node, map=_claim_of),),
         needs=(
             Access(claims.kind, "patch", "delete"),

@@ -98,6 +98,9 @@ async def test_a_missing_permission_is_named_with_its_remedy_and_the_operator_he
             f"{who} patch nodes: needed by {', '.join(f'controller {name}' for name in PATCHING)}{remedy}",
             f"{who} list services: needed by controller workspace{remedy}",
         }
+        status, text = await manager.get("/readyz?verbose")
+        assert status != 200
+        assert f"[-]permissions failed: {who} patch nodes: needed by" in text
         await cluster.apply(workspace(NAME))
         await account.grant()
         assert (await client.get(ClusterRole, ObjectKey(account.role))).rules

@@ -9,8 +9,10 @@ from kaito.api import keys
 from kaito.client.client import Client
 from kaito.controllers.claims import TERMINATING, Claim, ClaimKind, kind_of
 from kaito.controllers.gpu_provisioner.provider import Instance
+from kaito.controllers.turns import Step, tell_turns
 from kaito.kube.conditions import Verdict, same_conditions
 from kaito.kube.core_v1 import Node
+from kaito.runtime.events import EventRecorder
 
 
 class Progress:
@@ -84,6 +86,17 @@ class Progress:
             claim = await client.patch(self._kind.kind, claim.key, _at(claim, {"labels": self._labels}))
         if changed:
             await client.status.patch(self._kind.kind, claim.key, {**_at(claim), "status": changed})
+
+    def tell(self, events: EventRecorder) -> None:
+        """Says which steps were taken, or cannot be, since the claim was read; for after `save`."""
+        provider_id = self._fields.get("providerID", self.claim.status.provider_id)
+        node = self._fields.get("nodeName", self.claim.status.node_name)
+        steps = {
+            self._kind.launched: Step("Launch", f"instance {provider_id} is there"),
+            self._kind.registered: Step("Register", f"node {node} has joined"),
+            self._kind.initialized: Step("Initialize", f"pods can use node {node}"),
+        }
+        tell_turns(events, self.claim, self.claim.status.conditions, self._conditions, steps, final=True)
 
     def _met(self, step: str) -> None:
         self._conditions = self._kind.conditions.set_true(

@@ -14,10 +14,12 @@ from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, 
 from kaito.controllers.machine.node import initialization_fault, mark_initialized, register
 from kaito.controllers.machine.progress import Progress
 from kaito.controllers.machine.termination import Termination
-from kaito.kube.conditions import is_true
+from kaito.controllers.turns import as_reason
+from kaito.kube.conditions import find, is_true
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.quantity import Quantity
+from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import ensure_finalizer
 from kaito.runtime.reconciler import Result
 
@@ -37,9 +39,19 @@ class ClaimReconciler:
         provider: the cloud.
         claims: the wire kind.
         now: wall clock, for condition times.
+        events: tells people what was done; None: nobody is told.
     """
 
-    def __init__(self, client: Client, provider: Provider, claims: ClaimKind, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        provider: Provider,
+        claims: ClaimKind,
+        now: Callable[[], datetime],
+        events: EventRecorder | None = None,
+    ) -> None:
+        # One that does not run tells nobody.
+        self._events = events or EventRecorder(client, "kaito")
         self._client = client
         self._provider = provider
         self._claims = claims
@@ -67,14 +79,18 @@ class ClaimReconciler:
             result = await self._advance(claim, progress)
         except Exception:
             # How far it came, and why no further, is what the user looks at.
-            await progress.save(self._client)
+            await self._save(progress)
             raise
-        await progress.save(self._client)
+        await self._save(progress)
         if progress.is_lost:
             # The claim goes with its node, is drained and terminated in order, and whoever wanted it makes another.
             log.warning("node is going away, and its claim with it", extra={"claim": claim.metadata.name})
             await self._client.delete(self._claims.kind, claim.key, uid=claim.metadata.uid)
         return result
+
+    async def _save(self, progress: Progress) -> None:
+        await progress.save(self._client)
+        progress.tell(self._events)
 
     async def _put_back(self, claim: Claim) -> Claim:
         """Puts back what somebody took off of that by which a claim's Workspace finds it."""
@@ -109,6 +125,7 @@ class ClaimReconciler:
         except ProviderError as error:
             progress.unmet(launched, error.reason, error.message, final=not error.retryable)
             if error.retryable:
+                self._tell_failed_try(claim, error)
                 raise
             log.warning("launch refused", extra={"claim": claim.metadata.name, "error": error.message})
             return None
@@ -124,6 +141,12 @@ class ClaimReconciler:
             case InstanceState.DELETING:
                 progress.unmet(launched, "InstanceGoing", f"an earlier instance {instance.name} is still going away")
         return instance
+
+    def _tell_failed_try(self, claim: Claim, error: ProviderError) -> None:
+        """Says why there is no instance yet, once for each reason."""
+        before = find(claim.status.conditions, self._claims.launched)
+        if before is None or before.reason != error.reason:
+            self._events.event(claim, "Warning", as_reason(error.reason, "LaunchFailed"), "Launch", error.message)
 
     async def _observe_or_create(self, claim: Claim) -> Instance:
         if is_true(claim.status.conditions, self._claims.launched):

@@ -24,6 +24,7 @@ from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.selectors import selector_predicate
 from kaito.runtime.apply import NotOurs
+from kaito.runtime.events import EventRecorder
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,18 @@ class NodeSupply:
         registry: finds claims of both wire kinds: a claim on record keeps its place, whichever kind is made now.
         made: the wire kind of claims that are made; None: none are (``--node-provisioner byo``).
         now: wall clock.
+        events: tells people what was done.
     """
 
     def __init__(
-        self, client: Client, registry: ClaimRegistry, made: ClaimKind | None, now: Callable[[], datetime]
+        self,
+        client: Client,
+        registry: ClaimRegistry,
+        made: ClaimKind | None,
+        now: Callable[[], datetime],
+        events: EventRecorder,
     ) -> None:
+        self._events = events
         self._client = client
         self._registry = registry
         self._made = made
@@ -149,6 +157,8 @@ class NodeSupply:
                 existing = await self._registry.named([wanted.name], live=True)
             else:
                 log.info("claim made", extra={"workspace": str(workspace.key), "claim": claim.metadata.name})
+                note = f"{made.kind} {made.metadata.name} asks for a node {plan.sku.name if plan.sku else ''}".rstrip()
+                self._events.event(workspace, "Normal", "NodeClaimCreated", "MakeNodes", note, related=made)
                 return made
         own = _own(existing, workspace)
         if not own:

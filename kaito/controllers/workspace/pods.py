@@ -63,14 +63,17 @@ def outdated_pods(stateful_set: StatefulSet, pods: Iterable[Pod]) -> list[Pod]:
     return [pod for pod in own if pod.metadata.labels.get(REVISION_LABEL) != status.update_revision]
 
 
-async def replace_outdated(client: Client, stateful_set: StatefulSet, pods: Sequence[Pod]) -> None:
+async def replace_outdated(client: Client, stateful_set: StatefulSet, pods: Sequence[Pod]) -> int:
     """Deletes all pods of an earlier revision together: halves of a model in two versions cannot serve.
+
+    Returns:
+        How many they were.
 
     Raises:
         NotFound: the StatefulSet is gone.
     """
     if not outdated_pods(stateful_set, pods):
-        return
+        return 0
     # A cache that lags would call the new pods the old ones.
     live = await client.live.get(StatefulSet, stateful_set.key)
     due = [pod for pod in outdated_pods(live, pods) if pod.metadata.deletion_timestamp is None]
@@ -79,6 +82,7 @@ async def replace_outdated(client: Client, stateful_set: StatefulSet, pods: Sequ
             await client.delete(Pod, pod.key, uid=pod.metadata.uid)
     if due:
         log.info("pods of the previous revision replaced", extra={"workload": str(live.key), "pods": len(due)})
+    return len(due)
 
 
 def _fault(pod: Pod) -> str | None:

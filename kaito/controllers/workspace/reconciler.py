@@ -14,6 +14,7 @@ from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import ClaimKind
+from kaito.controllers.turns import as_reason
 from kaito.controllers.workspace.nodes import NodeSupply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
 from kaito.controllers.workspace.pods import pods_of, replace_outdated, workload_fault
@@ -24,7 +25,8 @@ from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Pod, Service
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.apply import Applier, NotOurs, check_owner
+from kaito.runtime.apply import Applier, ApplyOutcome, NotOurs, check_owner
+from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import drop_finalizer, ensure_finalizer
 from kaito.runtime.owners import controller_of
 from kaito.runtime.reconciler import Result
@@ -52,6 +54,7 @@ class WorkspaceReconciler:
         options: of all workloads.
         now: wall clock, for condition times.
         registry: finds claims, of both wire kinds; default: any there are.
+        events: tells people what was done; None: nobody is told.
     """
 
     def __init__(
@@ -63,14 +66,17 @@ class WorkspaceReconciler:
         options: WorkloadOptions,
         now: Callable[[], datetime],
         registry: ClaimRegistry | None = None,
+        events: EventRecorder | None = None,
     ) -> None:
+        # One that does not run tells nobody.
+        self._events = events or EventRecorder(client, "kaito")
         self._client = client
         self._applier = applier
         self._planner = planner
         self._options = options
         self._now = now
         registry = registry or ClaimRegistry(client)
-        self._supply = NodeSupply(client, registry, claims, now)
+        self._supply = NodeSupply(client, registry, claims, now, self._events)
         self._release = ClaimRelease(client, registry, now)
         self._held: dict[ObjectKey, datetime] = {}
 
@@ -124,8 +130,13 @@ class WorkspaceReconciler:
         if report.is_only_words and now < self._held.setdefault(key, now) + WORDS_INTERVAL:
             return Result(requeue_after=min(WORDS_INTERVAL, self._held[key] + WORDS_INTERVAL - now))
         self._held.pop(key, None)
-        await report.save(self._client)
+        await self._save(report)
         return None
+
+    async def _save(self, report: Report) -> Workspace:
+        saved = await report.save(self._client)
+        report.tell(self._events)
+        return saved
 
     async def _prepare(self, workspace: Workspace, plan: Plan) -> Workspace:
         """Sees to what must be so before a claim costs money.
@@ -144,7 +155,7 @@ class WorkspaceReconciler:
         if await self._find(_kind_of(plan), workspace.key) is None:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
-        return await report.save(self._client)
+        return await self._save(report)
 
     async def _try_out(self, workspace: Workspace, plan: Plan) -> None:
         """Has the server check what is to run, the workload and its pod, and that its names are not taken.
@@ -194,13 +205,24 @@ class WorkspaceReconciler:
         await self._applier.apply(service(workspace), workspace)
         if plan.nodes > 1:
             await self._applier.apply(headless_service(workspace), workspace)
-        applied = (await self._applier.apply(workload(workspace, plan, self._options), workspace)).object
+        applied = await self._apply_workload(workspace, plan)
         if workload_fault(applied, (), plan.nodes) is None:
             return None
         pods = await pods_of(self._client, applied)
         if isinstance(applied, StatefulSet):
-            await replace_outdated(self._client, applied, pods)
+            replaced = await replace_outdated(self._client, applied, pods)
+            if replaced:
+                note = f"{replaced} pods of the previous revision are replaced together"
+                self._events.event(workspace, "Normal", "PodsReplaced", "Serve", note, related=applied)
         return workload_fault(applied, pods, plan.nodes)
+
+    async def _apply_workload(self, workspace: Workspace, plan: Plan) -> Deployment | StatefulSet:
+        applied, outcome = await self._applier.apply(workload(workspace, plan, self._options), workspace)
+        if outcome is not ApplyOutcome.UNCHANGED:
+            reason = "WorkloadCreated" if outcome is ApplyOutcome.CREATED else "WorkloadUpdated"
+            note = f"{applied.kind} {applied.metadata.name} is {outcome.value}"
+            self._events.event(workspace, "Normal", reason, "Serve", note, related=applied)
+        return applied
 
     async def _refuse(self, key: ObjectKey, reason: str, message: str) -> None:
         # Read again: what was read at first may have been written since.
@@ -210,6 +232,7 @@ class WorkspaceReconciler:
         report = Report(workspace, self._now())
         if not report.says(keys.RESOURCE_READY, reason, message):
             log.info("workspace refused", extra={"workspace": str(key), "reason": reason, "error": message})
+            self._events.event(workspace, "Warning", as_reason(reason, "Refused"), "Plan", message)
         report.false(keys.RESOURCE_READY, reason, message)
         report.false(keys.INFERENCE_READY, reason, message)
         report.sum_up()

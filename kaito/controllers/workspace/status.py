@@ -10,8 +10,10 @@ from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import WantedClaim, WorkspaceState
 from kaito.client.client import Client
+from kaito.controllers.turns import Step, tell_turns
 from kaito.kube.conditions import find, set_condition
 from kaito.kube.meta_v1 import Condition
+from kaito.runtime.events import EventRecorder
 
 MAX_MESSAGE = 1024
 
@@ -81,6 +83,15 @@ class Report:
         metadata = {"resourceVersion": self._workspace.metadata.resource_version}
         patch = {"metadata": metadata, "status": changed}
         return await client.status.patch(type(self._workspace), self._workspace.key, patch)
+
+    def tell(self, events: EventRecorder) -> None:
+        """Says what the Workspace has come to, or has lost, since it was read; for after `save`."""
+        nodes = find(self._conditions, keys.NODES_READY)
+        steps = {
+            keys.NODES_READY: Step("MakeNodes", nodes.message if nodes is not None and nodes.message else "ready"),
+            keys.WORKSPACE_READY: Step("Serve", "the model is served"),
+        }
+        tell_turns(events, self._workspace, self._workspace.status.conditions, self._conditions, steps, final=False)
 
     @property
     def is_only_words(self) -> bool:

@@ -65,9 +65,8 @@ async def main(seed: int) -> list[tuple[object, ...]]:
 
 
 async def _start(api: FakeApi, seed: int) -> Callable[[], Any]:
-    manager = Manager(
-        "kaito", None, transport=api.transport(user_agent="kaito"), metrics="0", health="0", rng=random.Random(seed)
-    )
+    transport, rng = api.transport(user_agent="kaito"), random.Random(seed)
+    manager = Manager("kaito", None, transport=transport, metrics="0", health="0", rng=rng, now=wall)
     add_operator(manager, OperatorOptions(now=wall))
     running = asyncio.create_task(manager.run())
 
