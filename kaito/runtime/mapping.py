@@ -27,6 +27,9 @@ KeyMap = Callable[[Any], Iterable[ObjectKey] | Awaitable[Iterable[ObjectKey]]]
 Add = Callable[[ObjectKey, "Letter[Any]"], None]
 """Takes a key and the event that it comes from."""
 
+MAX_BETWEEN = 16
+"""States of an object between its oldest and its newest that are kept while its map does not work."""
+
 CONCURRENCY = 8
 TIMEOUT_S = 30.0
 FIRST_RETRY_S = 0.1
@@ -42,16 +45,29 @@ class Letter(Generic[S]):
         new: its newest state; None: it is gone.
         initial: whether all of it comes from lists.
         since: when the first of it happened; a time of the loop.
+        between: the latest states in between: a key that one of them concerned may have been reconciled while it did,
+            and must hear that it does so no more.
+        is_whole: False once there were more of them than are kept.
     """
 
     old: S | None
     new: S | None
     initial: bool
     since: float
+    between: tuple[S, ...] = ()
+    is_whole: bool = True
+
+    @property
+    def states(self) -> Iterable[S]:
+        """All that are kept, oldest first."""
+        return (state for state in (self.old, *self.between, self.new) if state is not None)
 
     def put_before(self, later: Letter[S]) -> None:
-        """Makes one of this and of what came later: whatever was between them has passed."""
+        """Makes one of this and of what came later."""
+        between = (*self.between, *(() if self.new is None else (self.new,)), *later.between)
         later.old, later.since, later.initial = self.old, self.since, self.initial and later.initial
+        later.between = between[-MAX_BETWEEN:]
+        later.is_whole = self.is_whole and later.is_whole and len(between) <= MAX_BETWEEN
 
 
 class Mapper(Generic[S]):
@@ -59,14 +75,16 @@ class Mapper(Generic[S]):
 
     A map that returns at once is called at once. One that is async runs beside, for some objects at a time and for one
     object once at a time. An event whose map fails (raises, takes more than 30 s, returns anything but keys) is kept
-    and tried again, after 0.1 s and ever later up to a minute, or when the object's next event comes; the two are put
-    together to the oldest old and the newest new state. What is kept is so bounded by the number of objects.
+    and tried again, after 0.1 s and ever later up to a minute, or when the object's next event comes. The two are put
+    together: the oldest old and the newest new state are kept, and some between; if there were more, all keys are added
+    once the map works. What is kept is so bounded by the number of objects.
 
     Args:
         name: of the watch, for messages.
         call: the map, asked for both the old and the new state.
         read: makes what `call` takes of a state; None: it cannot be read, and concerns nobody.
         add: takes the keys.
+        add_all: adds all keys that there are.
         errors: counts failures.
         rng: source of jitter.
     """
@@ -77,6 +95,7 @@ class Mapper(Generic[S]):
         call: KeyMap,
         read: Callable[[S], object | None],
         add: Add,
+        add_all: Callable[[], None],
         errors: Count,
         rng: random.Random,
     ) -> None:
@@ -84,6 +103,7 @@ class Mapper(Generic[S]):
         self._call = call
         self._read = read
         self._add = add
+        self._add_all = add_all
         self._errors = errors
         self._delays: ExponentialRateLimiter[Hashable] = ExponentialRateLimiter(FIRST_RETRY_S, RETRY_CAP_S, rng=rng)
         self._is_async = iscoroutinefunction(call)
@@ -195,6 +215,8 @@ class Mapper(Generic[S]):
     def _hand_on(self, letter: Letter[S], answers: Iterable[object]) -> None:
         for key in sorted({key for answer in answers for key in self._keys(answer)}):
             self._add(key, letter)
+        if not letter.is_whole:
+            self._add_all()
 
     def _keys(self, answer: object) -> Iterable[ObjectKey]:
         if isinstance(answer, (str, bytes, ObjectKey)) or not isinstance(answer, Iterable):
@@ -206,9 +228,9 @@ class Mapper(Generic[S]):
         return found
 
     def _objects(self, letter: Letter[S]) -> Iterable[object]:
-        """The old and the new object, as far as they are there and can be read."""
-        for state in (letter.old, letter.new):
-            if state is not None and (obj := self._read(state)) is not None:
+        """The old and the new object (and those between), as far as they are there and can be read."""
+        for state in letter.states:
+            if (obj := self._read(state)) is not None:
                 yield obj
 
 

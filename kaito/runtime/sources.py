@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -67,7 +67,7 @@ class Sources(Generic[R]):
         self._registrations: list[Registration] = []
         self._mappers: list[Mapper[Entry] | Mapper[object]] = []
         self._feeds: list[Feed[object]] = []
-        self._readers: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._now = asyncio.get_running_loop().time
 
     def subscribe(self) -> None:
@@ -87,12 +87,12 @@ class Sources(Generic[R]):
             self._registrations.pop().remove()
         while self._feeds:
             self._feeds.pop().close()
-        for reader in self._readers:
-            reader.cancel()
-        if self._readers:
-            await asyncio.wait(self._readers)
         while self._mappers:
             await self._mappers.pop().aclose()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def enqueue_all(self, priority: int) -> None:
         """Adds the key of each cached object of the controller's kind."""
@@ -125,7 +125,7 @@ class Sources(Generic[R]):
         name = f"controller {self._controller.name}: Watch({kind.__name__})"
         read = partial(_readable, self._cache.informer(kind))
         errors = self._metrics.map_errors(_label(kind))
-        mapper: Mapper[Entry] = Mapper(name, call, read, self._add_mapped, errors, self._rng)
+        mapper: Mapper[Entry] = Mapper(name, call, read, self._add_mapped, self._add_all, errors, self._rng)
         self._mappers.append(mapper)
         passes = self._filter(kind, watch.where)
 
@@ -145,7 +145,9 @@ class Sources(Generic[R]):
     def _read(self, channel: AnyChannel) -> None:
         name = f"controller {self._controller.name}: Channel"
         errors = self._metrics.map_errors("channel")
-        mapper: Mapper[object] = Mapper(name, channel.map, lambda event: event, self._add_mapped, errors, self._rng)
+        mapper: Mapper[object] = Mapper(
+            name, channel.map, lambda event: event, self._add_mapped, self._add_all, errors, self._rng
+        )
         self._mappers.append(mapper)
         self._feeds.append(feed := channel.open())
 
@@ -155,7 +157,15 @@ class Sources(Generic[R]):
                 mapper.offer(identity_of(event), Letter(None, event, False, self._now()))
                 await mapper.wait_room(channel.capacity)
 
-        self._readers.append(asyncio.get_running_loop().create_task(read(), name=name))
+        self._start(read(), name)
+
+    def _add_all(self) -> None:
+        self._start(self.enqueue_all(LOW_PRIORITY), f"controller {self._controller.name}: enqueue all")
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _add_mapped(self, key: ObjectKey, letter: Letter[Entry] | Letter[object]) -> None:
         if not letter.initial:

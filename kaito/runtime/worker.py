@@ -183,15 +183,13 @@ class Workers(Generic[R]):
         taken = 0
         # Workers that never wait take their turns one after the other, within one turn of the loop.
         turn = max(1, SLICE // self._controller.concurrency)
-        while not worker.timed_out and (item := await self._queue.get()) is not None:
+        while not worker.timed_out:
             taken += 1
             if taken % turn == 0:
                 # Neither a queue with something in it nor a cached read suspends: a full queue would hold the loop.
-                try:
-                    await asyncio.sleep(0)
-                except asyncio.CancelledError:
-                    self._queue.done(item.key)
-                    raise
+                await asyncio.sleep(0)
+            if (item := await self._queue.get()) is None:
+                return
             worker.item, worker.wrote = item, None
             worker.dirty_since = self._dirty.pop(item.key, None)
             worker.began_at = self._now()
@@ -213,10 +211,13 @@ class Workers(Generic[R]):
         try:
             result = await self._call(item.key)
         except asyncio.CancelledError as error:
-            if worker.is_stopped:
+            if self._stopping and worker.is_stopped:
                 log.info("reconcile cancelled", extra={"reason": str(worker.cancel_reason)})
                 raise
             self._outcomes.failed(item, worker.dirty_since, self._of_cancellation(worker, error))
+            if worker.is_stopped:
+                # It cancelled its own task, which ends; another takes its place.
+                raise
         except Exception as error:
             self._outcomes.failed(item, worker.dirty_since, error)
         else:

@@ -14,7 +14,7 @@ from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime import Watch
 from kaito.runtime.cells import Count
-from kaito.runtime.mapping import CONCURRENCY, TIMEOUT_S, KeyMap, Letter, Mapper
+from kaito.runtime.mapping import CONCURRENCY, MAX_BETWEEN, TIMEOUT_S, KeyMap, Letter, Mapper
 from kaito.testing import virtual_clock
 from tests.unit.runtime.widgets import Bench, Recording, bench, running
 
@@ -30,9 +30,16 @@ class Post:
 
     def __init__(self, call: Callable[[str], Any]) -> None:
         self.added: list[tuple[str, bool, float]] = []
+        self.all = 0
         self.errors = Count()
         self.mapper: Mapper[str] = Mapper(
-            "Watch(Text)", cast("KeyMap", call), lambda text: text, self._add, self.errors, random.Random(1)
+            "Watch(Text)",
+            cast("KeyMap", call),
+            lambda text: text,
+            self._add,
+            self._add_all,
+            self.errors,
+            random.Random(1),
         )
 
     @property
@@ -41,6 +48,9 @@ class Post:
 
     def _add(self, key: ObjectKey, letter: Letter[Any]) -> None:
         self.added.append((key.name, letter.initial, letter.since))
+
+    def _add_all(self) -> None:
+        self.all += 1
 
     def offer(self, identity: str, old: str | None, new: str | None, *, initial: bool = False) -> None:
         self.mapper.offer(identity, Letter(old, new, initial, asyncio.get_running_loop().time()))
@@ -112,7 +122,7 @@ def test_an_event_whose_map_fails_is_tried_again_ever_later_until_it_works(is_as
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_events_of_an_object_that_waits_are_put_together_to_its_oldest_and_newest_state(is_async: bool) -> None:
+def test_events_of_an_object_that_waits_are_put_together(is_async: bool) -> None:
     broken = True
 
     def call(text: str) -> Iterable[ObjectKey]:
@@ -124,16 +134,44 @@ def test_events_of_an_object_that_waits_are_put_together_to_its_oldest_and_newes
         nonlocal broken
         post.offer("x", "v0", "v1", initial=True)
         await asyncio.sleep(1.0)
-        for number in range(1, 500):
+        for number in range(1, 5):
             post.offer("x", f"v{number}", f"v{number + 1}")
             await asyncio.sleep(0.001)
         assert (post.names, len(post.mapper)) == ([], 1)
         broken = False
-        post.offer("x", "v500", None)
-        post.offer("x", None, "again")
+        post.offer("x", "v5", None)
+        post.offer("x", None, "v6")
         await asyncio.sleep(0.1)
-        assert post.added == [("again", False, 0.0), ("v0", False, 0.0)]
-        assert len(post.mapper) == 0
+        assert post.added == [(f"v{number}", False, 0.0) for number in range(7)]
+        assert (post.all, len(post.mapper)) == (0, 0)
+
+    play(made_async(call, 0.0) if is_async else call, script)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_when_more_states_have_passed_than_are_kept_all_keys_are_added(is_async: bool) -> None:
+    broken = True
+
+    def call(text: str) -> Iterable[ObjectKey]:
+        if broken:
+            raise ConnectionError("away")
+        return [key_of(text)]
+
+    async def script(post: Post) -> None:
+        nonlocal broken
+        post.offer("x", None, "v0")
+        for number in range(100):
+            post.offer("x", f"v{number}", f"v{number + 1}")
+            await asyncio.sleep(0.001)
+        (letter,) = post.mapper._letters.values()
+        assert len(letter.between) == MAX_BETWEEN
+        broken = False
+        await asyncio.sleep(70.0)
+        assert (post.all, len(post.mapper)) == (1, 0)
+        assert "v100" in post.names
+        post.offer("x", "v100", "v101")
+        await asyncio.sleep(1.0)
+        assert post.all == 1
 
     play(made_async(call, 0.0) if is_async else call, script)
 
@@ -154,7 +192,7 @@ def test_a_newer_event_does_not_wait_for_the_time_of_the_failed_one() -> None:
         before = post.errors.value
         post.offer("x", "a", "b")
         await asyncio.sleep(0.001)
-        assert (post.names, post.errors.value) == (["b"], before)
+        assert (post.names, post.errors.value) == (["a", "b"], before)
 
     play(call, script)
 
