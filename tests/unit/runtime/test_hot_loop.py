@@ -59,9 +59,7 @@ def test_a_key_whose_reconciles_start_the_next_by_what_they_write_is_named_once(
     assert play(noting, 35.0) >= 3
     assert noting.runs > 3 * HOT_RECONCILES
     (why,) = likely(caplog)
-    assert why.startswith(
-        "each reconcile writes (patch widgets default/a), and the event of that write starts the next"
-    )
+    assert why.startswith("each reconcile writes (patch widgets.example.com default/a), and the event of that write")
     assert "where=generation_changed()" in why
 
 
