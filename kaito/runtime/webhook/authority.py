@@ -77,7 +77,9 @@ class OwnAuthority:
     @property
     def needs(self) -> Sequence[Access]:
         """See `CertificateSource.needs`."""
-        return (Access(Secret, "get", "create", "update"),)
+        name, namespace = self._key.name, self._key.namespace
+        named = Access(Secret, "get", "update", names=[name], namespace=namespace)
+        return (named, Access(Secret, "create", namespace=namespace))
 
     async def look(self, names: Sequence[str], trusted_since: TrustedSince) -> Material:
         """See `CertificateSource.look`.

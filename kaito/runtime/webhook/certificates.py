@@ -24,6 +24,9 @@ class CertificateError(Exception):
     """There is no usable certificate; the text names what was looked at, and what to do."""
 
 
+_COMMON_NAME = 64  # characters that X.509 has for one
+
+
 @dataclass(frozen=True)
 class KeyPair:
     """A certificate, others that complete its chain after it, and its private key; PEM. The key shows in no repr."""
@@ -55,9 +58,9 @@ def new_authority(name: str, now: datetime, lifetime: timedelta) -> KeyPair:
         lifetime: for how long.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    # The serial number tells authorities of one name apart.
+    # OpenSSL finds the authority of a certificate by its name, and takes the wrong one of two that share theirs.
     serial = x509.random_serial_number()
-    subject = _name(f"{name} {serial:x}"[:64])
+    subject = _name(f"{name[: _COMMON_NAME - 17]} {serial:016x}"[:_COMMON_NAME])
     usage = x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,
@@ -84,17 +87,18 @@ def issue(authority: KeyPair, names: Sequence[str], now: datetime, lifetime: tim
         now: from when.
         lifetime: for how long.
     """
-    signer = authority.parsed
+    signer, signer_key = authority.parsed, _private(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     end = min(now + lifetime, signer.not_valid_after_utc)
-    builder = _builder(_name(names[0][:64]), signer.subject, key.public_key(), now, end)
+    builder = _builder(_name(names[0][:_COMMON_NAME]), signer.subject, key.public_key(), now, end)
     builder = (
         builder.serial_number(x509.random_serial_number())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([*map(_general_name, names)]), critical=False)
     )
-    return _pair(builder.sign(_private(authority), hashes.SHA256()), key)
+    return _pair(builder.sign(signer_key, hashes.SHA256()), key)
 
 
 def parse(pem: bytes) -> list[x509.Certificate]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -143,8 +144,9 @@ class Installed(Keeper):
     @property
     def needs(self) -> Sequence[Access]:
         """See `Keeper.needs`."""
-        verbs = ("get", "list", "watch", "create", "patch", "delete")
-        return tuple(Access(kind, *verbs) for kind in _KINDS.values())
+        verbs = ("get", "list", "watch", "patch", "delete")
+        named = [Access(kind, *verbs, names=[self.name]) for kind in _KINDS.values()]
+        return (*named, *(Access(kind, "create") for kind in _KINDS.values()))
 
     @property
     def name(self) -> str:
@@ -180,7 +182,7 @@ class Installed(Keeper):
             self._webhooks, role, reached=self._reached, authorities=authorities, own_user=self.own_user or ""
         )
         found = await self._find(kind)
-        if not wanted and found is not None and _labels(found).get(MANAGED_BY) != self._manager:
+        if not wanted and found is not None and _labels(found).get(MANAGED_BY) != _label(self._manager):
             return None  # of that name, and not ours
         if _same(found, wanted, bool(authorities)):
             return None
@@ -188,7 +190,7 @@ class Installed(Keeper):
         what = f"{kind.resource_type.kind} {self.name}"
         pause = self._pauses[role]
         if pause.left_s() > 0 and self._written.get(role) == wanted:
-            return f"{what} was changed by somebody else again; it is put right in {pause.left_s():.0f} s"
+            return f"{what} was changed by somebody else again; it is put right, ever more rarely"
         pause.begin()
         self._written[role] = wanted
         self._metrics.repairs.labels().inc()
@@ -206,7 +208,7 @@ class Installed(Keeper):
             return None
 
     async def _write(self, kind: Configuration, wanted: list[declared.Entry], with_authorities: bool) -> None:
-        metadata = {"name": self.name, "labels": {MANAGED_BY: self._manager}}
+        metadata = {"name": self.name, "labels": {MANAGED_BY: _label(self._manager)}}
         document = {"metadata": metadata, "webhooks": wanted}
         applied = (await self._client.apply(kind.model_validate(document), force=True)).object
         if _same(applied.to_dict(), wanted, with_authorities):
@@ -236,10 +238,9 @@ class Patched(Keeper):
     @property
     def needs(self) -> Sequence[Access]:
         """See `Keeper.needs`."""
-        kinds = [_KINDS[role] for role, names in self._names.items() if names]
-        return tuple(
-            Access(kind, "get", "patch") for kind in [*kinds, *([CustomResourceDefinition] if self._conversion else [])]
-        )
+        named = [(_KINDS[role], names) for role, names in self._names.items()]
+        kinds = [*named, (CustomResourceDefinition, self._conversion)]
+        return tuple(Access(kind, "get", "patch", names=names) for kind, names in kinds if names)
 
     async def _keep(self, authorities: bytes) -> str | None:
         if not authorities:
@@ -320,6 +321,11 @@ def _put_right(found: dict[str, Any], wanted: list[declared.Entry]) -> list[decl
         kept = {"caBundle": old["caBundle"]} if "caBundle" in old else {}
         there[entry["name"]] = {**entry, "clientConfig": {**kept, **cast("dict[str, object]", entry["clientConfig"])}}
     return list(there.values())
+
+
+def _label(name: str) -> str:
+    """A name as the value of a label, which has fewer characters to choose from."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:63].strip("_.-")
 
 
 def _labels(found: dict[str, Any]) -> dict[str, str]:

@@ -34,6 +34,7 @@ LIMIT_BYTES = 7 * 1024 * 1024
 
 _BODY_S = 30.0
 _DIAL_S = 5.0
+_IDLE_S = 300.0  # longer than the API server keeps idle connections (90 s), so that no request meets one just closed
 _UNREAD_S = 0.5  # how long a sender may go on who was told that it is too much
 _FIRST_RETRY_S = 0.5
 
@@ -149,7 +150,12 @@ class WebhookServer(Service):
             CannotListen: the address is taken or not ours.
         """
         runner = web.AppRunner(
-            self._app(), access_log=None, shutdown_timeout=self._drain_s, lingering_time=_UNREAD_S, handle_signals=False
+            self._app(),
+            access_log=None,
+            shutdown_timeout=self._drain_s,
+            keepalive_timeout=_IDLE_S,
+            lingering_time=_UNREAD_S,
+            handle_signals=False,
         )
         await runner.setup()
         try:
@@ -234,8 +240,10 @@ class WebhookServer(Service):
                 )
             writer.close()
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            self._dial_fault = f"the listener on {self.bound} does not answer as {self._names[0]}: {error!r}"
-            log.warning("webhook listener does not answer", extra={"why": self._dial_fault})
+            fault = f"the listener on {self.bound} does not answer as {self._names[0]}: {error!r}"
+            if fault != self._dial_fault:
+                log.warning("webhook listener does not answer", extra={"why": fault})
+            self._dial_fault = fault
             return
         self._dial_fault, self._answers_as = None, material
 

@@ -75,6 +75,14 @@ def test_an_authority_is_published_before_it_signs_and_signs_only_when_it_was_tr
     assert promoted.trusted() == published.trusted(), "what is trusted did not change by that"
 
 
+def test_authorities_of_one_name_however_long_can_be_told_apart() -> None:
+    # OpenSSL looks for the authority of a certificate by its name.
+    names = {begin("x" * 80, NAMES, POLICY, START).authority.parsed.subject.rfc4514_string() for _ in range(3)}
+
+    assert len(names) == 3
+    assert all(name.startswith("CN=xxxx") and len(name) <= len("CN=") + 64 for name in names)
+
+
 def test_an_old_authority_is_trusted_until_it_expires(first: Keys) -> None:
     promoted = at(at(first, 244), 245, trusted=244)
 

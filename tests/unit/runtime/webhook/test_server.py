@@ -13,9 +13,20 @@ from typing import Any
 import aiohttp
 import pytest
 
+from kaito.kube.object_key import ObjectKey
 from kaito.runtime.servers import CannotListen
 from kaito.runtime.service import Stage
-from kaito.runtime.webhook import AdmissionRequest, AtUrl, Denied, Files, InService, Unmanaged, Webhook, WebhookServer
+from kaito.runtime.webhook import (
+    AdmissionRequest,
+    AtUrl,
+    Denied,
+    Files,
+    InService,
+    OwnAuthority,
+    Unmanaged,
+    Webhook,
+    WebhookServer,
+)
 from kaito.runtime.webhook.certificates import KeyPair
 from kaito.runtime.webhook.server import LIMIT_BYTES
 from kaito.testing import eventually
@@ -366,7 +377,18 @@ def test_it_starts_before_the_caches(host: Host, files: Files) -> None:
     server = WebhookServer(host, SMALL, certificates=files, reached=InService("demo", "w"))
 
     assert server.stage is Stage.WEBHOOKS
-    assert [access.kind.resource_type.plural for access in server.needs] == [
-        "validatingwebhookconfigurations",
-        "mutatingwebhookconfigurations",
+
+
+def test_what_it_needs_is_declared_by_name(host: Host) -> None:
+    certificates = OwnAuthority(host.api_reader, ObjectKey("keys", "demo"))
+    server = WebhookServer(host, SMALL, certificates=certificates, reached=InService("demo", "w"))
+
+    assert [(each.resource, *each.verbs, *each.names, each.namespace) for each in server.needs] == [
+        ("secrets", "get", "update", "keys", "demo"),
+        ("secrets", "create", "demo"),
+        *(
+            (f"{kind}webhookconfigurations", "get", "list", "watch", "patch", "delete", "gadgets", None)
+            for kind in ("validating", "mutating")
+        ),
+        *((f"{kind}webhookconfigurations", "create", None) for kind in ("validating", "mutating")),
     ]
