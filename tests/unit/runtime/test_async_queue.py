@@ -142,7 +142,7 @@ def test_times_are_finer_than_milliseconds_and_delays_are_kept_on_uvloop() -> No
         assert len(seconds) > 100
         assert max(seconds) < time.perf_counter() - began + 1.0
         queue.add_after("b", 0.02)
-        item = await queue.get()
+        item = await asyncio.wait_for(queue.get(), 5.0)
         assert item is not None
         assert item.key == "b"
         assert time.perf_counter() - began > 0.019
