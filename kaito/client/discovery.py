@@ -102,7 +102,7 @@ class Discovery:
                 return found
             if attempt == 0:
                 snapshot = await self._refreshed(snapshot)
-        raise _no_such_kind(snapshot, api_version, kind, group)
+        raise _no_such_kind(snapshot, api_version, kind, group, self._refresh_s)
 
     async def _known(self) -> Snapshot:
         return self._snapshot or await self._refreshed(None)
@@ -120,7 +120,7 @@ class Discovery:
             return self._snapshot
 
 
-def _no_such_kind(snapshot: Snapshot, api_version: str, kind: str, group: str | None) -> NoSuchKind:
+def _no_such_kind(snapshot: Snapshot, api_version: str, kind: str, group: str | None, refresh_s: float) -> NoSuchKind:
     nearest = tuple(_nearest(snapshot.kinds, api_version, kind))
     broken = {
         version: why
@@ -135,6 +135,7 @@ def _no_such_kind(snapshot: Snapshot, api_version: str, kind: str, group: str | 
         text += f"; it may be in {version}, which cannot be discovered now: {why}"
     if not nearest and not broken:
         text += "; install its CustomResourceDefinition, or check group and version with `kubectl api-resources`"
+    text += f" (this may be {refresh_s:.0f} s old; client.discovery.forget() has it asked anew)"
     return NoSuchKind(text, api_version=api_version, kind=kind, nearest=nearest, broken=tuple(broken))
 
 

@@ -255,10 +255,22 @@ def error_from_response(request: Request, response: Response) -> ApiError:
         status = Status()
     if status.kind != "Status":
         # Whatever else it is, it may hold secrets.
-        hint = "; nothing is served at that path" if response.status == 404 else ""
+        where = _without_subresource(request) if request.subresource else "nothing is served at that path"
+        hint = f"; {where}" if response.status == 404 else ""
         status = Status(message=f"the answer is no Status, but {_outside(response.body, response.headers)}{hint}")
+    elif response.status == 404 and request.subresource in ("status", "scale"):
+        # Of a custom kind without one, the server says that the object is not there.
+        status.message += f", or {_kind(request)} has no subresource {request.subresource}"
     status.code = status.code or response.status
     return error_from_status(status, prefix=f"{request.describe()}: ", wait_s=retry_after_s(response.headers))
+
+
+def _without_subresource(request: Request) -> str:
+    return f"{_kind(request)} has no subresource {request.subresource}, or is not served at all"
+
+
+def _kind(request: Request) -> str:
+    return request.resource.group_kind if request.resource is not None else "the kind"
 
 
 def error_from_status(status: Status, *, prefix: str = "", wait_s: float | None = None) -> ApiError:

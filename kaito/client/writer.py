@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
@@ -145,6 +146,7 @@ class Writer(abc.ABC):
     ) -> S:
         if patch_type not in _PATCH_CONTENT_TYPES:
             raise ValueError(f"patch: type {patch_type!r}: expected one of {', '.join(_PATCH_CONTENT_TYPES)}")
+        _check_patch(f"patch {place.plural} {key}", patch, patch_type)
         body = patch if resource_version is None else _locked(patch, patch_type, resource_version)
         request = self._on(place, key, "PATCH", "patch", self._query(**options), result.accept)
         content_type = _PATCH_CONTENT_TYPES[patch_type]
@@ -179,14 +181,15 @@ class Writer(abc.ABC):
     ) -> Request:
         return requests.on_object(method, verb, place, key, self._subresource, query, accept)
 
-    def _query(
-        self, *, dry_run: bool = False, field_owner: str | None = None, field_validation: FieldValidation = "Strict"
-    ) -> tuple[tuple[str, str], ...]:
+    def _query(self, **options: Unpack[WriteOptions]) -> tuple[tuple[str, str], ...]:
+        _check_options(options)
+        field_validation = options.get("field_validation", "Strict")
         if field_validation not in _FIELD_VALIDATIONS:
             allowed = ", ".join(_FIELD_VALIDATIONS)
             raise ValueError(f"field_validation {field_validation!r}: expected one of {allowed}")
-        query = (("fieldManager", field_owner or self.field_owner), ("fieldValidation", field_validation))
-        return (*query, ("dryRun", "All")) if dry_run else query
+        owner = options.get("field_owner") or self.field_owner
+        query = (("fieldManager", owner), ("fieldValidation", field_validation))
+        return (*query, ("dryRun", "All")) if options.get("dry_run") else query
 
 
 def refuse_parts(obj: Resource, verb: str) -> None:
@@ -204,6 +207,26 @@ def refuse_parts(obj: Resource, verb: str) -> None:
         raise TypeError(
             f"{verb} {obj.resource_type.plural} {obj.key}: {type(obj).__name__} has only the metadata, and would empty "
             f"the rest; patch it, or read it as {obj.kind}"
+        )
+
+
+def _check_options(options: WriteOptions) -> None:
+    # A misspelt dry_run would otherwise be a TypeError about a function that nobody called.
+    known = WriteOptions.__annotations__
+    for name in options:
+        if name not in known:
+            nearest = difflib.get_close_matches(name.replace("_", ""), known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+            raise TypeError(f"writes have no option {name!r}; {hint}")
+
+
+def _check_patch(what: str, patch: Patch, patch_type: PatchType) -> None:
+    if (patch_type == "json") is isinstance(patch, Mapping):
+        raise TypeError(
+            f"{what}: a json patch is a list of operations, and this is a mapping; give "
+            f"[{{'op': …, 'path': …}}, …], or leave type= out for a merge patch"
+            if patch_type == "json"
+            else f"{what}: a {patch_type} patch is a mapping, and this is a list; for operations give type='json'"
         )
 
 

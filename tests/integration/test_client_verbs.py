@@ -229,3 +229,29 @@ async def test_any_subresource_can_be_posted_to(client: Client, namespace: str) 
     assert answer["status"] == "Success"
     assert (await client.get(Pod, made.key)).spec.node_name == "nowhere"
     await client.delete(Pod, made.key, grace_period_s=0)
+
+
+async def test_a_missing_subresource_is_named(client: Client, namespace: str) -> None:
+    made = await client.create(config_map(namespace, x="1"))
+    hint = "could not find the requested resource, or ConfigMap has no subresource status"
+    with pytest.raises(NotFound, match=hint):
+        await client.status.patch(ConfigMap, made.key, {})
+    definition = Unstructured("apiextensions.k8s.io/v1", "CustomResourceDefinition", namespaced=False)
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    spec = {
+        "group": "bare.example.com",
+        "scope": "Namespaced",
+        "names": {"kind": "Bare", "plural": "bares", "singular": "bare"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+    }
+    crd = await client.create(definition.model_validate({"metadata": {"name": "bares.bare.example.com"}, "spec": spec}))
+    bare = Unstructured("bare.example.com/v1", "Bare")
+
+    async def is_made() -> bool:
+        await client.create(bare.model_validate({"metadata": {"name": "a", "namespace": namespace}}))
+        return True
+
+    await eventually(is_made, retry_on=(NotFound,))
+    with pytest.raises(NotFound, match=r"not found, or Bare\.bare\.example\.com has no subresource status"):
+        await client.status.patch(bare, ObjectKey("a", namespace), {})
+    await client.delete(definition, crd.key)

@@ -118,8 +118,6 @@ async def test_options_that_are_none_are_refused_before_anything_is_sent(server:
         await client.create(config_map(), field_validation="strict")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="patch: type 'apply': expected one of merge, json, strategic"):
         await client.patch(ConfigMap, KEY, {}, type="apply")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="dryrun"):
-        await client.create(config_map(), dryrun=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="limit 0: must be at least 1"):
         await client.list(ConfigMap, limit=0)
     with pytest.raises(ValueError, match="page_size 0: must be at least 1"):
@@ -140,3 +138,23 @@ async def test_collections_are_deleted_with_options_in_the_body(server: Any, cli
         "gracePeriodSeconds": 5,
         "dryRun": ["All"],
     }
+
+
+async def test_a_misspelt_option_is_told_the_right_one_and_nothing_is_sent(server: Any, client: Client) -> None:
+    wrong: Any = {"dryrun": True}
+    for write in (client.create, client.update, client.apply):
+        with pytest.raises(TypeError, match="writes have no option 'dryrun'; did you mean dry_run"):
+            await write(config_map(), **wrong)
+    with pytest.raises(TypeError, match="no option 'x'; there are dry_run, field_owner, field_validation"):
+        await client.patch(ConfigMap, KEY, {}, x=1)  # type: ignore[call-arg]
+    assert server.asked == []
+
+
+async def test_a_patch_of_the_wrong_form_is_told_the_right_one_and_nothing_is_sent(server: Any, client: Client) -> None:
+    with pytest.raises(TypeError, match="patch configmaps ns/a: a json patch is a list of operations, and this is a m"):
+        await client.patch(ConfigMap, KEY, {"op": "add"}, type="json")
+    with pytest.raises(
+        TypeError, match="a merge patch is a mapping, and this is a list; for operations give type='json'"
+    ):
+        await client.patch(ConfigMap, KEY, [{"op": "add"}])
+    assert server.asked == []
