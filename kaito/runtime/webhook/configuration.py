@@ -11,6 +11,8 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from kaito.client.client import Client
 from kaito.client.errors import KubeError, NotFound
 from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
@@ -32,6 +34,7 @@ UNATTENDED = timedelta(hours=1)
 _NEVER_S = 1e9
 _LONGEST_PAUSE_S = 60.0
 _WATCH_RETRY_S = 10.0
+_WATCH_AGAIN_S = 1.0
 
 Configuration = type[ValidatingWebhookConfiguration] | type[MutatingWebhookConfiguration]
 _KINDS: dict[Role, Configuration] = {
@@ -90,9 +93,12 @@ class Keeper(abc.ABC):
         """
         try:
             problem = await self._keep(authorities)
-        except KubeError as error:
-            problem = f"webhook configuration: {error}"
+        except (KubeError, ValidationError) as error:
             self._trusted.clear()
+            if self.fault is None:
+                log.warning("webhook configuration could not be looked at", extra={"why": str(error)})
+                return False  # it was in place, and as far as we know it is
+            problem = f"webhook configuration: {error}"
         if problem is None:
             self._confirm(authorities)
         elif problem != self.fault:
@@ -169,9 +175,11 @@ class Installed(Keeper):
             try:
                 async for _ in self._client.watch(kind, fields=f"metadata.name={self.name}"):
                     wake.set()
-            except KubeError as error:
+                pause_s = _WATCH_AGAIN_S
+            except (KubeError, ValidationError) as error:
                 log.debug("watch of a webhook configuration ended", extra={"why": str(error)})
-                await asyncio.sleep(_WATCH_RETRY_S)
+                pause_s = _WATCH_RETRY_S
+            await asyncio.sleep(pause_s)
 
     async def _keep(self, authorities: bytes) -> str | None:
         problems = [await self._keep_one(role, kind, authorities) for role, kind in _KINDS.items()]
@@ -188,6 +196,7 @@ class Installed(Keeper):
             return None
         self._trusted.clear()
         what = f"{kind.resource_type.kind} {self.name}"
+        self.fault = self.fault or f"{what} is not as it should be"
         pause = self._pauses[role]
         if pause.left_s() > 0 and self._written.get(role) == wanted:
             return f"{what} was changed by somebody else again; it is put right, ever more rarely"
@@ -279,6 +288,7 @@ class Patched(Keeper):
 
     def _written(self) -> None:
         self._trusted.clear()
+        self.fault = self.fault or "a webhook configuration does not trust our authority"
         self._metrics.repairs.labels().inc()
 
 

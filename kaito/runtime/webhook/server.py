@@ -12,6 +12,7 @@ from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from kaito.client.client import Client
 from kaito.client.errors import KubeError
@@ -171,6 +172,7 @@ class WebhookServer(Service):
             finally:
                 await runner.cleanup()
                 self.bound = None
+                await self._end_abandoned()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         host, port = self._address
@@ -186,6 +188,15 @@ class WebhookServer(Service):
         """Answers on, until those who would connect have heard that we are not ready."""
         if self._begun.is_set() and self.bound is not None:
             await asyncio.sleep(self._linger_s)
+
+    async def _end_abandoned(self) -> None:
+        """Waits for code that was cancelled when its time was up, and holds on; for a bounded time."""
+        try:
+            async with asyncio.timeout(self._drain_s):
+                for endpoint in self._endpoints.values():
+                    await endpoint.aclose()
+        except TimeoutError:
+            log.warning("webhook code that was cancelled goes on", extra={"drain_s": self._drain_s})
 
     async def _tend(self) -> None:
         retry_s = _FIRST_RETRY_S
@@ -206,7 +217,7 @@ class WebhookServer(Service):
         try:
             material = await self._certificates.look(self._names, self._keeper.trusted_since)
             self._take(material)
-        except (CertificateError, KubeError) as error:
+        except (CertificateError, KubeError, ValidationError) as error:
             if self._certificate_fault != str(error):
                 log.warning("no new webhook certificate", extra={"why": str(error)})
             self._certificate_fault = str(error)
@@ -232,8 +243,8 @@ class WebhookServer(Service):
         if material == self._answers_as or self.bound is None:
             return
         host = self.bound.host if self.bound.host not in ("0.0.0.0", "::", None) else "localhost"
-        context = _client_context(material)
         try:
+            context = _client_context(material)
             async with asyncio.timeout(_DIAL_S):
                 _, writer = await asyncio.open_connection(
                     host, self.bound.port, ssl=context, server_hostname=self._names[0]

@@ -257,6 +257,26 @@ def test_missing_rights_are_a_fault_that_says_so_and_are_tried_again() -> None:
     virtual_clock.run(scene())
 
 
+def test_an_api_server_that_does_not_answer_is_no_fault_of_what_was_in_place_and_rights_that_are_missing_are() -> None:
+    async def scene() -> None:
+        host = Host()
+        keeper = kept(Installed(), host, Webhook(Gadget, validate=nothing))
+        await keeper.keep(CA)
+        host.api.faults.add(Fault(Refuse(503, "ServiceUnavailable"), verb="get", times=1))
+
+        assert not await keeper.keep(CA)
+        assert keeper.fault is None
+        assert keeper.trusted_since(CA) is None, "who cannot look cannot say what is trusted"
+
+        await asyncio.sleep(300)
+        host.api.call("DELETE", f"{VALIDATING}/gadgets")
+        host.api.faults.add(Fault(Refuse(403, "Forbidden", "no rights"), verb="apply", times=1))
+        assert not await keeper.keep(CA)
+        assert (keeper.fault or "").endswith("gadgets: 403 Forbidden: no rights")
+
+    virtual_clock.run(scene())
+
+
 SPEC = {"group": "example.com", "names": {"kind": "A", "plural": "as"}, "scope": "Cluster", "versions": []}
 
 

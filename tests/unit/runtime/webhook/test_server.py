@@ -334,6 +334,26 @@ async def test_a_stop_waits_for_a_bounded_time_only(host: Host, files: Files, ca
         await review_task
 
 
+async def test_a_stop_waits_for_code_that_was_given_up_and_holds_on(
+    host: Host, files: Files, ca: KeyPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def stubborn(_obj: Gadget, _request: AdmissionRequest) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            ended.set()
+
+    async with running(host, Webhook(Gadget, validate=stubborn), certificates=files) as server:
+        path = f"{PATH}?timeout=0.05s"
+        status, body = await post(server, trusting(ca), review(obj=gadget()), path=path)
+        assert (status, json.loads(body)["response"]["status"]["code"]) == (200, 504)
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
 async def test_while_it_lingers_it_answers_and_lets_go_of_connections(host: Host, files: Files, ca: KeyPair) -> None:
     server = WebhookServer(
         host,
