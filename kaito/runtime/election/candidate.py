@@ -9,9 +9,12 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from kaito.client.client import Client
+from kaito.client.errors import KubeError
 from kaito.kube.object_key import ObjectKey
+from kaito.runtime.election.admission_fence import NotInPod, Written, identity_of_pod, install
 from kaito.runtime.election.clock import uptime_s
 from kaito.runtime.election.elector import Elector
 from kaito.runtime.election.fence import Fence
@@ -38,6 +41,7 @@ class Candidate:
     Attributes:
         fence: open while it leads.
         campaigns: whether its elector was started.
+        fenced_writes: what the API server is to refuse to pods that are not named in the Lease; None: nothing.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Candidate:
         self.controller = controller
         self.lease = lease
         self.campaigns = False
+        self.fenced_writes: frozenset[Written] | None = None
         self.fence = Fence(
             controller,
             lease,
@@ -79,6 +84,7 @@ class Candidate:
         self._state = State()
         self._error: Exception | None = None
         self._failing_since: float | None = None
+        self._stopped = False
         self._won = asyncio.Event()
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -91,7 +97,7 @@ class Candidate:
     @property
     def why_lost(self) -> str:
         """Why, in words."""
-        if self._state.lease is not None and self._state.holder != self._options.identity:
+        if self._state.lease is not None and self._state.holder != self._rules.identity:
             return f"it is held by {self._state.holder or 'nobody'}"
         error = f" ({self._error or repr(self._error)})" if self._error is not None else ""
         return f"it was not renewed within {self._options.renew_deadline_s:g} s{error}"
@@ -106,11 +112,14 @@ class Candidate:
 
     async def run(self, client: Client) -> None:
         """Campaigns, where the renewer wants it to."""
-        timeout_s = self._options.request_timeout_s
-        rules, clock, rng = self._rules, self._clock, self._rng
-        self._elector = Elector(client, rules, self, request_timeout_s=timeout_s, clock=clock, rng=rng)
         try:
-            await self._elector.run()
+            if self.fenced_writes is not None:
+                await self._fence_in_server(client, self.fenced_writes)
+            timeout_s = self._options.request_timeout_s
+            rules, clock, rng = self._rules, self._clock, self._rng
+            self._elector = Elector(client, rules, self, request_timeout_s=timeout_s, clock=clock, rng=rng)
+            if not self._stopped:
+                await self._elector.run()
         finally:
             self.fence.close()
             self._metrics.status.set(0)
@@ -118,6 +127,7 @@ class Candidate:
 
     def stop(self) -> None:
         """Gives up; called where the electors run."""
+        self._stopped = True
         if self._elector is not None:
             self._elector.stop()
 
@@ -164,6 +174,29 @@ class Candidate:
         self._error = error
         if self._failing_since is None:
             self._failing_since = self._clock()
+
+    async def _fence_in_server(self, client: Client, what: frozenset[Written]) -> None:
+        """Takes the pod's identity, and installs the policy; not before that is done does it campaign.
+
+        Raises:
+            NotInPod: the API server cannot tell this process from others.
+        """
+        suffix = self._options.identity.rpartition("_")[2]
+        while not self._stopped:
+            try:
+                async with asyncio.timeout(self._options.request_timeout_s):
+                    self._rules = replace(self._rules, identity=await identity_of_pod(client, suffix))
+                    await install(client, self.lease, what)
+            except NotInPod:
+                raise
+            except (KubeError, TimeoutError) as error:
+                self.failed(error)
+                fields = {"lease": str(self.lease), "error": str(error) or repr(error)}
+                log.warning("the fence in the API server cannot be installed", extra=fields)
+                await asyncio.sleep(self._options.retry_period_s)
+            else:
+                self.failed(None)
+                return
 
     def _lose(self) -> None:
         log.error("lease lost", extra={"lease": str(self.lease), "why": self.why_lost})

@@ -20,6 +20,8 @@ from kaito.client.transport import AiohttpTransport, Transport
 from kaito.informers.cache import Cache
 from kaito.kube.coordination_v1 import Lease
 from kaito.runtime.access import Access
+from kaito.runtime.election import admission_fence
+from kaito.runtime.election.admission_fence import Written
 from kaito.runtime.election.candidate import Candidate
 from kaito.runtime.election.clock import uptime_s
 from kaito.runtime.election.fence import enter_fence
@@ -27,6 +29,7 @@ from kaito.runtime.election.metrics import ElectionMetrics
 from kaito.runtime.election.options import LeaderElection
 from kaito.runtime.election.renewer import LoopRenewer, Renewer, ThreadRenewer
 from kaito.runtime.elections import BeforeWork, Elections
+from kaito.runtime.rbac import implied_by
 
 if TYPE_CHECKING:
     from kaito.kube.resource import Resource
@@ -72,6 +75,7 @@ class LeaseElections:
         self._rng = rng
         self._metrics = ElectionMetrics(registry)
         self._candidates: dict[str, Candidate] = {}
+        self._controllers: dict[str, Controller[Resource]] = {}
         self._ended: asyncio.Queue[Candidate] = asyncio.Queue()
         self._renewer: Renewer
         if transport is not None:
@@ -84,7 +88,8 @@ class LeaseElections:
     @property
     def needs(self) -> Sequence[Access]:
         """What it needs to be allowed to do: in the namespace of the Leases."""
-        return (Access(Lease, "get", "list", "watch", "create", "update", namespace=self.options.namespace),)
+        leases = Access(Lease, "get", "list", "watch", "create", "update", namespace=self.options.namespace)
+        return (leases, *admission_fence.needs()) if self.options.admission_fence else (leases,)
 
     def gate(self, controller: Controller[Resource]) -> BeforeWork:
         """See `Elections.gate`.
@@ -103,6 +108,7 @@ class LeaseElections:
             rng=self._rng,
         )
         self._candidates[controller.name] = candidate
+        self._controllers[controller.name] = controller
         return partial(self._await_leadership, candidate, controller)
 
     async def run(self) -> None:
@@ -149,13 +155,25 @@ class LeaseElections:
 
     async def _await_leadership(self, candidate: Candidate, controller: Controller[Resource]) -> None:
         candidate.campaigns = True
-        fields = {"controller": controller.name, "lease": str(candidate.lease), "identity": self.options.identity}
+        if self.options.admission_fence:
+            candidate.fenced_writes = self._written_alone(controller)
+        fields = {"controller": controller.name, "lease": str(candidate.lease)}
         log.info("controller stands by", extra=fields)
         await self._renewer.start(candidate.run, f"elector of {candidate.lease}")
         await candidate.has_won()
         enter_fence(candidate.fence)
         await self._catch_up(controller)
         log.info("controller leads", extra=fields)
+
+    def _written_alone(self, controller: Controller[Resource]) -> frozenset[Written]:
+        """What this controller writes, and no other of the manager: one Lease can stand for that."""
+        own = admission_fence.written(implied_by(controller))
+        others = [each for each in self._controllers.values() if each.name != controller.name]
+        shared = own & admission_fence.written(access for each in others for access in implied_by(each))
+        if shared:
+            what = ", ".join(sorted(f"{each.operation} {each.resource}" for each in shared))
+            log.warning("not fenced in the API server", extra={"controller": controller.name, "shared": what})
+        return own - shared
 
     async def _catch_up(self, controller: Controller[Resource]) -> None:
         """Lists its kinds anew: what the leader before wrote must be seen before anything is decided."""

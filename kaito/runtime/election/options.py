@@ -36,6 +36,9 @@ class LeaderElection:
             since the Lease may have been deleted under a leader; that is only at the very first start ever.
         exit_hard: when a lease is lost and the process has not ended by the time another may lead, end it with exit
             code 1 from the renewer's thread, whatever its event loop does. For programs.
+        admission_fence: have the API server too refuse the writes of pods that are not named in the Lease, by a
+            ValidatingAdmissionPolicy for each controller: of what no other controller of the manager writes. Works in
+            pods only, and needs the right to install policies. The identity becomes the pod's.
 
     Raises:
         ValueError: a duration is out of its range.
@@ -48,6 +51,7 @@ class LeaderElection:
     retry_period_s: float = 2.0
     trusts_absence: bool = False
     exit_hard: bool = False
+    admission_fence: bool = False
 
     def __post_init__(self) -> None:
         # A duration of 1 is what a released Lease says.
