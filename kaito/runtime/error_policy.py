@@ -12,6 +12,7 @@ from kaito.client.errors import (
     CacheNotSynced,
     Conflict,
     KubeError,
+    LeadershipLost,
     ServiceUnavailable,
     TooManyRequests,
     TransportError,
@@ -21,7 +22,7 @@ from kaito.runtime.reconciler import ReconcileError, TerminalError
 K = TypeVar("K", bound=Hashable)
 
 # What happens in a healthy cluster; retried like any error, but no reason to wake a person.
-EXPECTED_ERRORS = (Conflict, CacheNotSynced, TooManyRequests, ServiceUnavailable, TransportError)
+EXPECTED_ERRORS = (Conflict, CacheNotSynced, TooManyRequests, ServiceUnavailable, TransportError, LeadershipLost)
 # These say nothing about the object: once the API server is back, its key must not sit out what the outage added up to.
 OUTAGE_ERRORS = (CacheNotSynced, ServiceUnavailable, TransportError)
 # What is expected is expected to pass.

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from kaito.runtime.cancellation import CancelReason
 from kaito.runtime.groups import Group, end
 from kaito.runtime.service import Runnable, Service, Stage
 
@@ -271,6 +272,8 @@ class Life:
 
     def _election_failed(self, _: str, error: Exception) -> None:
         self._lost = error
+        for controller in self.controllers:
+            controller.stop_intake(CancelReason.LEADERSHIP_LOST)
         log.error("leader election ended, and so does the manager", extra={"error": str(error)})
         self._ended.set()
 

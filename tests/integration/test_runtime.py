@@ -24,7 +24,7 @@ from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime import DONE, Applier, ApplyOutcome, Controller, Manager, NotOurs, Result, Watch
+from kaito.runtime import DONE, Applier, ApplyOutcome, Controller, Manager, NotOurs, Result, Watch, spec_changed
 from kaito.testing import eventually
 
 GIBIBYTE = "1024Mi"
@@ -275,6 +275,42 @@ async def test_failures_are_retried_ticks_come_back_and_the_metrics_tell(
         assert 'controller_runtime_reconcile_total{controller="configmap",result="error"} 3.0' in text
         assert 'rest_client_requests_total{code="201"' in text
         assert await it.probe("/readyz") == (200, "ok")
+
+
+async def test_a_controller_whose_writes_start_it_again_is_named_and_a_filter_ends_it(
+    config: Config, client: Client, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = 0
+
+    async def notes_itself(it: Bench, obj: ConfigMap) -> Result:
+        nonlocal runs
+        if obj.key == ObjectKey("a", namespace):
+            runs += 1
+            note = {"metadata": {"annotations": {"runs": str(runs)}}}
+            await it.manager.client.patch(ConfigMap, obj.key, note)
+        return DONE
+
+    class Noting:
+        async def reconcile(self, obj: ConfigMap) -> Result:
+            return await notes_itself(it, obj)
+
+    it = Bench(config)
+    it.manager.add(Controller(ConfigMap, Noting(), name="noting"))
+    async with running(it):
+        await client.create(named(namespace, a="b"))
+        await eventually(lambda: "hot loop" in caplog.text)
+        await it.manager.remove("noting")
+        it.manager.add(Controller(ConfigMap, Noting(), name="noting", where=spec_changed()))
+        before = runs
+        await eventually(lambda: runs > before)
+        await client.patch(ConfigMap, ObjectKey("a", namespace), {"data": {"a": "c"}})
+        await eventually(lambda: runs >= before + 2)
+        status, text = await it.probe("/metrics", "metrics")
+        assert status == 200
+        assert 'controller_hot_loops_total{controller="noting"} 1.0' in text
+        assert runs <= before + 4
+    lines = [vars(record) for record in caplog.records if record.getMessage().startswith("hot loop")]
+    assert [(fields["controller"], fields["key"]) for fields in lines] == [("noting", f"{namespace}/a")]
 
 
 async def test_two_managers_of_one_kind_make_one_object_and_come_to_rest(

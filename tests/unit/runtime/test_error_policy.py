@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from kaito.client import CacheNotSynced, Conflict, Forbidden, TransportError
+from kaito.client import CacheNotSynced, Conflict, Forbidden, LeadershipLost, TransportError
 from kaito.client.errors import ServiceUnavailable, TooManyRequests
 from kaito.runtime import DONE, ErrorAction, ReconcileError, Result, TerminalError, default_error_policy
 from kaito.runtime.error_policy import EXPECTED_UNTIL, FailureLog, level_of
@@ -21,6 +21,7 @@ ACTIONS: list[tuple[Exception, ErrorAction]] = [
     (ServiceUnavailable("away", status=503), ErrorAction.EXPECTED),
     (TransportError("refused", sent=False), ErrorAction.EXPECTED),
     (CacheNotSynced("behind"), ErrorAction.EXPECTED),
+    (LeadershipLost("another leads"), ErrorAction.EXPECTED),
     (Forbidden("no", status=403), ErrorAction.RETRY),
     (ReconcileError("not yet"), ErrorAction.RETRY),
     (TerminalError("never"), ErrorAction.TERMINAL),

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from kaito.client import LeadershipLost
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime import (
     DONE,
@@ -207,6 +208,43 @@ def test_a_reconciler_can_tell_why_it_is_cancelled() -> None:
         timeout, shutdown = CancelReason.TIMEOUT, CancelReason.SHUTDOWN
         assert reasons == [timeout, shutdown, timeout, CancelReason.LEADERSHIP_LOST]
         assert cancel_reason() is None
+
+    virtual_clock.run(main())
+
+
+class Losing:
+    """Elections that are won at once and lost after a while."""
+
+    def gate(self, _: Controller[Any]) -> None:
+        return None
+
+    async def run(self) -> None:
+        await asyncio.sleep(5.0)
+        raise LeadershipLost("another leads")
+
+    async def release(self, _: str) -> None:
+        return None
+
+    def fault(self) -> None:
+        return None
+
+
+def test_a_reconciler_can_tell_that_it_is_cancelled_since_another_may_lead() -> None:
+    async def main() -> None:
+        reasons: list[CancelReason | None] = []
+
+        async def step(_: Widget) -> Result:
+            try:
+                await for_ever()
+            finally:
+                reasons.append(cancel_reason())
+            return DONE
+
+        it = bench(Recording(step), leader_election=Losing())
+        it.put("a")
+        with pytest.raises(LeadershipLost):
+            await it.manager.run()
+        assert reasons == [CancelReason.LEADERSHIP_LOST]
 
     virtual_clock.run(main())
 

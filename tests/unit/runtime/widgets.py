@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from kaito.kube.model import KubeModel
 from kaito.kube.resource import Resource
-from kaito.runtime import DONE, Controller, Manager, Result
+from kaito.runtime import DONE, Controller, Elections, Manager, Result
 from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.testing.fake_api import FakeApi
 
@@ -59,9 +59,19 @@ class Recording:
 class Bench:
     """A manager with one controller of Widgets on a fake API server."""
 
-    def __init__(self, api: FakeApi, reconciler: Any, **options: Any) -> None:
+    def __init__(
+        self, api: FakeApi, reconciler: Any, *, leader_election: Elections | bool = False, **options: Any
+    ) -> None:
         self.api = api
-        self.manager = Manager("tests", None, transport=api.transport(), metrics="0", health="0", rng=random.Random(1))
+        self.manager = Manager(
+            "tests",
+            None,
+            transport=api.transport(),
+            metrics="0",
+            health="0",
+            leader_election=leader_election,
+            rng=random.Random(1),
+        )
         self.controller = Controller(Widget, cast("Reconciler[Widget] | KeyReconciler", reconciler), **options)
         self.manager.add(self.controller)
 
