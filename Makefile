@@ -20,7 +20,7 @@ UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds wheel wheelhouse clean
+.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds rbac wheel wheelhouse clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -74,6 +74,9 @@ lock: $(VENV) $(UV) ## Pin what pyproject.toml asks for, with hashes; UPGRADE=1 
 
 crds: $(VENV) ## Generate deploy/crds from the API types
 	@$(BIN)/python -m kaito crds --output deploy/crds
+
+rbac: $(VENV) ## Generate deploy/rbac.yaml from what the controllers declare
+	@$(BIN)/python -m kaito rbac > deploy/rbac.yaml
 
 wheel: $(VENV) ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation

@@ -9,8 +9,11 @@ from kaito.runtime.controller import Controller
 from kaito.runtime.election import LeaderElection, check_leadership, run_in_fence
 from kaito.runtime.elections import BeforeWork, Elections
 from kaito.runtime.error_policy import ErrorAction, ErrorPolicy, default_error_policy
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.finalizers import drop_finalizer, ensure_finalizer
 from kaito.runtime.logs import reconcile_id
 from kaito.runtime.manager import Manager
+from kaito.runtime.owners import AlreadyOwned, controller_of, with_owner, without_owner
 from kaito.runtime.predicates import (
     Predicate,
     and_,
@@ -56,6 +59,7 @@ __all__ = [
     "DONE",
     "LOW_PRIORITY",
     "Access",
+    "AlreadyOwned",
     "AppliedIntent",
     "Applier",
     "ApplyOutcome",
@@ -68,6 +72,7 @@ __all__ = [
     "Elections",
     "ErrorAction",
     "ErrorPolicy",
+    "EventRecorder",
     "ExponentialRateLimiter",
     "FastSlowRateLimiter",
     "Item",
@@ -98,8 +103,11 @@ __all__ = [
     "cancel_reason",
     "check_leadership",
     "condition_changed",
+    "controller_of",
     "default_error_policy",
     "deletion_started",
+    "drop_finalizer",
+    "ensure_finalizer",
     "field_changed",
     "generation_changed",
     "labels_changed",
@@ -115,4 +123,6 @@ __all__ = [
     "spec_changed",
     "stopped_by_signals",
     "update_matches",
+    "with_owner",
+    "without_owner",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from kaito.cli.app import app
 
 RUNNER = CliRunner()
+DEPLOYED = Path(__file__).parents[3] / "deploy" / "rbac.yaml"
 
 
 def printed(*arguments: str) -> list[dict[str, Any]]:
@@ -35,6 +37,10 @@ def test_it_prints_an_account_its_role_and_the_binding() -> None:
 
 def test_it_prints_the_same_each_time() -> None:
     assert printed() == printed()
+
+
+def test_the_file_in_deploy_is_what_it_prints() -> None:
+    assert RUNNER.invoke(app, ["rbac"]).output == DEPLOYED.read_text(encoding="utf-8"), "run make rbac"
 
 
 def test_account_and_name_can_be_chosen() -> None:
