@@ -18,22 +18,25 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from kaito.client import Client, Config, Invalid, NotFound, load_config
+from kaito.client import ApiError, Client, Config, Invalid, NotFound, load_config
 from kaito.client.credentials import StaticCredentials
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import KubectlError
 from kaito.kube import KubeModel, ObjectKey, Resource, custom_resource_definition
 from kaito.kube.admissionregistration_v1 import ValidatingWebhookConfiguration
 from kaito.kube.core_v1 import Secret
-from kaito.kube.frozen import FrozenDict
-from kaito.kube.meta_v1 import LabelSelector
+from kaito.kube.frozen import FrozenDict, FrozenMap
+from kaito.kube.meta_v1 import LabelSelector, ObjectMeta
 from kaito.runtime import Manager
 from kaito.runtime.rbac import needs_of, rules_of
 from kaito.runtime.roles import role_objects
 from kaito.runtime.webhook import (
     AdmissionRequest,
     AtUrl,
+    Conversion,
+    ConversionFailed,
     Denied,
+    Installed,
     OwnAuthority,
     Patched,
     Policy,
@@ -44,7 +47,7 @@ from kaito.runtime.webhook import (
     invalid,
 )
 from kaito.runtime.webhook.certificates import parse, utc_now
-from kaito.runtime.webhook.endpoint import Endpoint
+from kaito.runtime.webhook.endpoint import Served
 from kaito.testing import eventually
 
 
@@ -86,7 +89,7 @@ def sized(draft: Gizmo, request: AdmissionRequest) -> None:
 class Handshaking(WebhookServer):
     """A server that ends each connection after one answer, so that each review is a handshake."""
 
-    async def _handle(self, endpoint: Endpoint, request: web.Request) -> web.Response:
+    async def _handle(self, endpoint: Served, request: web.Request) -> web.Response:
         response = await super()._handle(endpoint, request)
         response.force_close()
         return response
@@ -429,6 +432,70 @@ async def test_somebody_elses_configuration_only_gets_our_authority(
         with pytest.raises(Invalid, match=r"chart.gizmos.example.com.* denied"):
             await client.create(gizmo(namespace, size=11))
         assert len((await client.get(ValidatingWebhookConfiguration, ObjectKey(name))).webhooks) == 1
+
+
+class OldDoodad(Resource, group="conversion.example.com", version="v1beta1", kind="Doodad", plural="doodads"):
+    """The version before, which called the size something else."""
+
+    spec: FrozenMap[str, int] = FrozenDict()
+
+
+class Doodad(Resource, group="conversion.example.com", version="v1"):
+    """A kind with two versions."""
+
+    spec: GizmoSpec = GizmoSpec()
+
+
+def up(old: OldDoodad) -> Doodad:
+    return Doodad(metadata=old.metadata, spec=GizmoSpec(size=old.spec.get("length")))
+
+
+def down(new: Doodad) -> OldDoodad:
+    if new.spec.size == 13:
+        raise ConversionFailed("spec.size: 13 has no length")
+    return OldDoodad(metadata=new.metadata, spec=FrozenDict({"length": new.spec.size or 0}))
+
+
+def two_versions(url: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "additionalProperties": {"type": "integer"}}}}
+    versions = [
+        {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
+        for name in ("v1", "v1beta1")
+    ]
+    webhook = {"clientConfig": {"url": f"{url}/convert"}, "conversionReviewVersions": ["v1"]}
+    spec = {
+        "group": "conversion.example.com",
+        "scope": "Namespaced",
+        "names": {"kind": "Doodad", "listKind": "DoodadList", "plural": "doodads", "singular": "doodad"},
+        "versions": versions,
+        "conversion": {"strategy": "Webhook", "webhook": webhook},
+    }
+    crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": spec}
+    return crd | {"metadata": {"name": "doodads.conversion.example.com"}}
+
+
+async def test_t84_versions_are_converted_and_a_list_that_cannot_be_names_the_object(
+    config: Config, control_plane: ControlPlane, client: Client, namespace: str, uninstalled: None
+) -> None:
+    port = free_port()
+    crd = two_versions(f"https://127.0.0.1:{port}")
+    await control_plane.kubectl("apply", "-f", "-", input=json.dumps(crd))
+    await control_plane.kubectl("wait", "crd", crd["metadata"]["name"], "--for=condition=Established")
+    converting = Conversion(Doodad).version(OldDoodad, to_hub=up, from_hub=down)
+    keeper = Installed(conversion=[crd["metadata"]["name"]])
+    try:
+        async with running(Replica(config, namespace, port, configuration=keeper, conversions=[converting])):
+            metadata = ObjectMeta(name="a", namespace=namespace)
+            await client.create(OldDoodad(metadata=metadata, spec=FrozenDict({"length": 5})))
+            assert (await client.get(Doodad, ObjectKey("a", namespace))).spec.size == 5
+            await client.create(Doodad(metadata=ObjectMeta(name="b", namespace=namespace), spec=GizmoSpec(size=13)))
+            with pytest.raises(ApiError, match=f"Doodad {namespace}/b: .*13 has no length"):
+                await client.list(OldDoodad, namespace=namespace)
+            assert len(await client.list(Doodad, namespace=namespace)) == 2
+            # While there is something that converts: later nobody could list them, nor end the namespace.
+            await control_plane.kubectl("delete", "doodads", "--all", "-n", namespace)
+    finally:
+        await control_plane.kubectl("delete", "crd", crd["metadata"]["name"])
 
 
 async def test_the_example_of_the_guide_stands_as_it_is(

@@ -4,6 +4,7 @@ from kaito.client.errors import Cause
 from kaito.runtime.webhook.admission import Defaulter, MatchCondition, Validator, Webhook
 from kaito.runtime.webhook.authority import OwnAuthority
 from kaito.runtime.webhook.configuration import Installed, Keeper, Patched, Unmanaged
+from kaito.runtime.webhook.conversion import Conversion, ConversionFailed, Converter
 from kaito.runtime.webhook.denial import Denied, duplicate, forbidden, invalid, required, unsupported
 from kaito.runtime.webhook.reach import AtUrl, InService, Reach
 from kaito.runtime.webhook.request import AdmissionRequest
@@ -16,6 +17,9 @@ __all__ = [
     "AtUrl",
     "Cause",
     "CertificateSource",
+    "Conversion",
+    "ConversionFailed",
+    "Converter",
     "Defaulter",
     "Denied",
     "Files",

@@ -114,6 +114,22 @@ class Keeper(abc.ABC):
     async def _keep(self, authorities: bytes) -> str | None:
         """Does it; what is wrong still."""
 
+    async def _patch_conversion(self, name: str, bundle: str) -> None:
+        found = await self._client.get(CustomResourceDefinition, ObjectKey(name))
+        conversion = found["spec"].get("conversion") or {}
+        if conversion.get("strategy") != "Webhook":
+            return
+        if conversion["webhook"]["clientConfig"].get("caBundle") == bundle:
+            return
+        self._writing()
+        patch = {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}}
+        await self._client.patch(CustomResourceDefinition, ObjectKey(name), patch)
+
+    def _writing(self) -> None:
+        self._trusted.clear()
+        self.fault = self.fault or "a webhook configuration does not trust our authority"
+        self._metrics.repairs.labels().inc()
+
     def _confirm(self, authorities: bytes) -> None:
         now = self._clock()
         seen = [fingerprint(certificate) for certificate in parse(authorities)] if authorities else []
@@ -139,10 +155,12 @@ class Installed(Keeper):
 
     Args:
         name: of both configurations; default: the manager's.
+        conversion: names of CustomResourceDefinitions that name our ``/convert``; they get our authority.
     """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", *, conversion: Sequence[str] = ()) -> None:
         super().__init__()
+        self._conversion = tuple(conversion)
         self._given_name = name
         self._pauses = {role: _Pause() for role in _KINDS}
         self._written: dict[Role, list[declared.Entry]] = {}
@@ -152,6 +170,8 @@ class Installed(Keeper):
         """See `Keeper.needs`."""
         verbs = ("get", "list", "watch", "patch", "delete")
         named = [Access(kind, *verbs, names=[self.name]) for kind in _KINDS.values()]
+        if self._conversion:
+            named.append(Access(CustomResourceDefinition, "get", "patch", names=self._conversion))
         return (*named, *(Access(kind, "create") for kind in _KINDS.values()))
 
     @property
@@ -183,6 +203,8 @@ class Installed(Keeper):
 
     async def _keep(self, authorities: bytes) -> str | None:
         problems = [await self._keep_one(role, kind, authorities) for role, kind in _KINDS.items()]
+        for name in self._conversion if authorities else ():
+            await self._patch_conversion(name, declared.encoded(authorities))
         return next((problem for problem in problems if problem), None)
 
     async def _keep_one(self, role: Role, kind: Configuration, authorities: bytes) -> str | None:
@@ -271,25 +293,9 @@ class Patched(Keeper):
         ]
         if not patch:
             return
-        self._written()
+        self._writing()
         version = found.metadata.resource_version
         await self._client.patch(kind, found.key, patch, type="json", resource_version=version)
-
-    async def _patch_conversion(self, name: str, bundle: str) -> None:
-        found = await self._client.get(CustomResourceDefinition, ObjectKey(name))
-        conversion = found["spec"].get("conversion") or {}
-        if conversion.get("strategy") != "Webhook":
-            return
-        if conversion["webhook"]["clientConfig"].get("caBundle") == bundle:
-            return
-        self._written()
-        patch = {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}}
-        await self._client.patch(CustomResourceDefinition, ObjectKey(name), patch)
-
-    def _written(self) -> None:
-        self._trusted.clear()
-        self.fault = self.fault or "a webhook configuration does not trust our authority"
-        self._metrics.repairs.labels().inc()
 
 
 class _Pause:

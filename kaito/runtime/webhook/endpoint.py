@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kaito.runtime.logs import log_context
 from kaito.runtime.webhook import denial, review
@@ -16,6 +16,9 @@ from kaito.runtime.webhook.metrics import EndpointMetrics, WebhookMetrics
 from kaito.runtime.webhook.request import AdmissionRequest
 
 log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 7 * 1024 * 1024
+"""The largest review that is read; the API server's own objects are smaller, and controller-runtime's limit is this."""
 
 _WARNING_CHARACTERS = 256
 _WARNINGS_CHARACTERS = 4096
@@ -34,6 +37,30 @@ class Answer(NamedTuple):
     def sentence(cls, code: int, text: str) -> Answer:
         """An answer for people."""
         return cls(code, f"{text}\n".encode(), "text/plain")
+
+
+class Served(Protocol):
+    """What a server serves at a path: bodies in, answers out.
+
+    Attributes:
+        path: where.
+        limit_bytes: the largest body that is read.
+        metrics: of the path.
+        own_user: the user name that the manager's own requests come with; empty: not known.
+    """
+
+    path: str
+    limit_bytes: int
+    metrics: EndpointMetrics
+    own_user: str
+
+    async def answer(self, body: bytes, timeout_s: float | None = None) -> Answer:
+        """Answers a body; raises nothing but a cancellation."""
+        ...
+
+    async def aclose(self) -> None:
+        """Waits for what is left of answers that were given up."""
+        ...
 
 
 class _Failed(Exception):
@@ -60,6 +87,7 @@ class Endpoint:
     def __init__(self, webhook: Webhook, role: Role, metrics: WebhookMetrics) -> None:
         self.webhook = webhook
         self.path = webhook.path(role)
+        self.limit_bytes = LIMIT_BYTES
         self.metrics = EndpointMetrics(metrics, self.path)
         self.own_user = ""
         self._operations = webhook.operations_for(role)

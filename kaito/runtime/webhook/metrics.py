@@ -36,6 +36,9 @@ class WebhookMetrics:
         self.panics = CountFamily(
             "controller_runtime_webhook_panics_total", "Total number of exceptions of webhook code.", []
         )
+        self.conversion_panics = CountFamily(
+            "controller_runtime_conversion_webhook_panics_total", "Total number of exceptions of conversion code.", []
+        )
         self.expiry = LevelFamily(
             "controller_webhook_certificate_expiry_seconds",
             "When the certificate that webhooks are served with expires, in seconds since 1970.",
@@ -47,9 +50,10 @@ class WebhookMetrics:
             [],
         )
         self.panics.labels()
+        self.conversion_panics.labels()
         self.repairs.labels()
-        families = (self.latency, self.requests, self.in_flight, self.panics, self.expiry, self.repairs)
-        Families(registry, families)
+        families = (self.latency, self.requests, self.in_flight, self.panics, self.conversion_panics, self.expiry)
+        Families(registry, (*families, self.repairs))
 
 
 class EndpointMetrics:

@@ -22,16 +22,14 @@ from kaito.runtime.service import Service, Stage
 from kaito.runtime.webhook.admission import Webhook
 from kaito.runtime.webhook.certificates import CertificateError, KeyPair, SwappableContext, utc_now
 from kaito.runtime.webhook.configuration import Installed, Keeper
-from kaito.runtime.webhook.endpoint import Answer, Endpoint
+from kaito.runtime.webhook.conversion import ConversionEndpoint, Converter
+from kaito.runtime.webhook.endpoint import Answer, Endpoint, Served
 from kaito.runtime.webhook.identity import own_service_account
 from kaito.runtime.webhook.metrics import WebhookMetrics
 from kaito.runtime.webhook.reach import Reach
 from kaito.runtime.webhook.sources import CertificateSource, Material
 
 log = logging.getLogger(__name__)
-
-LIMIT_BYTES = 7 * 1024 * 1024
-"""The largest review that is read; the API server's own objects are smaller, and controller-runtime's limit is this."""
 
 _BODY_S = 30.0
 _DIAL_S = 5.0
@@ -72,6 +70,7 @@ class WebhookServer(Service):
         reached: how the API server gets here: `InService` or `AtUrl`.
         certificates: where certificates come from: `OwnAuthority` or `Files`.
         configuration: who keeps the webhook configurations; default: we install them (`Installed`).
+        conversions: kinds whose versions are converted here, at ``/convert``; `Conversion`.
         address: where it listens, such as ``:9443``.
         linger_s: seconds between the wish to stop and the end of listening.
         drain_s: seconds that reviews in progress then have.
@@ -90,6 +89,7 @@ class WebhookServer(Service):
         reached: Reach,
         certificates: CertificateSource,
         configuration: Keeper | None = None,
+        conversions: Sequence[Converter] = (),
         address: str = ":9443",
         linger_s: float = 2.0,
         drain_s: float = 10.0,
@@ -103,7 +103,7 @@ class WebhookServer(Service):
         self._names = reached.names
         self._certificates = certificates
         self._metrics = WebhookMetrics(host.registry)
-        self._endpoints = _endpoints(webhooks, self._metrics)
+        self._endpoints = _endpoints(webhooks, conversions, self._metrics)
         self._keeper = configuration or Installed()
         self._keeper.bind(host.api_reader, host.name, reached, webhooks, self._metrics, clock)
         self._linger_s, self._drain_s = linger_s, drain_s
@@ -265,12 +265,12 @@ class WebhookServer(Service):
                 endpoint.own_user = self._keeper.own_user or ""
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=LIMIT_BYTES)
+        app = web.Application()
         for endpoint in self._endpoints.values():
             app.router.add_post(endpoint.path, partial(self._handle, endpoint))
         return app
 
-    async def _handle(self, endpoint: Endpoint, request: web.Request) -> web.Response:
+    async def _handle(self, endpoint: Served, request: web.Request) -> web.Response:
         now = asyncio.get_running_loop().time
         began, code = now(), 500
         endpoint.metrics.began()
@@ -285,24 +285,25 @@ class WebhookServer(Service):
         return response
 
 
-async def _answer(endpoint: Endpoint, request: web.Request) -> Answer:
+async def _answer(endpoint: Served, request: web.Request) -> Answer:
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         given = request.headers.get("Content-Type", "none")
         return Answer.sentence(400, f"content type {given}: expected application/json")
-    if (request.content_length or 0) > LIMIT_BYTES:
-        return _too_large()
+    limit = endpoint.limit_bytes
+    if (request.content_length or 0) > limit:
+        return _too_large(limit)
     try:
         async with asyncio.timeout(_BODY_S):
-            body = await request.read()
+            body = await request.clone(client_max_size=limit).read()
     except web.HTTPRequestEntityTooLarge:
-        return _too_large()
+        return _too_large(limit)
     except TimeoutError:
         return Answer.sentence(408, f"the body did not come within {_BODY_S:.0f} s")
     return await endpoint.answer(body, _seconds(request.query.get("timeout", "")))
 
 
-def _too_large() -> Answer:
-    return Answer.sentence(413, f"the body is larger than {LIMIT_BYTES} bytes, which is the limit")
+def _too_large(limit: int) -> Answer:
+    return Answer.sentence(413, f"the body is larger than {limit} bytes, which is the limit")
 
 
 def _seconds(text: str) -> float | None:
@@ -311,8 +312,13 @@ def _seconds(text: str) -> float | None:
     return float(number) if number.replace(".", "", 1).isdecimal() else None
 
 
-def _endpoints(webhooks: Sequence[Webhook], metrics: WebhookMetrics) -> dict[str, Endpoint]:
-    endpoints: dict[str, Endpoint] = {}
+def _endpoints(
+    webhooks: Sequence[Webhook], conversions: Sequence[Converter], metrics: WebhookMetrics
+) -> dict[str, Served]:
+    endpoints: dict[str, Served] = {}
+    if conversions:
+        converting = ConversionEndpoint(conversions, metrics)
+        endpoints[converting.path] = converting
     for webhook in webhooks:
         for role in webhook.parts:
             path = webhook.path(role)

@@ -28,7 +28,7 @@ from kaito.runtime.webhook import (
     WebhookServer,
 )
 from kaito.runtime.webhook.certificates import KeyPair
-from kaito.runtime.webhook.server import LIMIT_BYTES
+from kaito.runtime.webhook.endpoint import LIMIT_BYTES
 from kaito.testing import eventually
 from tests.unit.runtime.webhook.reviews import Gadget, gadget, review
 from tests.unit.runtime.webhook.serving import (
