@@ -36,9 +36,11 @@ class HealthProbes:
         checks: what is asked.
         main_loop: where.
         watchdog: knows whether that is blocked.
+        presumed_well: before the loop has ever answered, nothing has failed.
     """
 
-    def __init__(self, checks: Checks, main_loop: MainLoop, watchdog: Watchdog) -> None:
+    def __init__(self, checks: Checks, main_loop: MainLoop, watchdog: Watchdog, *, presumed_well: bool) -> None:
+        self._presumed_well = presumed_well
         self._checks = checks
         self._main_loop = main_loop
         self._watchdog = watchdog
@@ -67,8 +69,8 @@ class HealthProbes:
         try:
             self._last = await self._main_loop.ask(self._checks.results, ANSWER_S)
         except Unanswered as error:
-            if not self._last:
-                return {LOOP: self._watchdog.fault() or str(error)}
+            if not self._last and not self._presumed_well:
+                return {LOOP: self._watchdog.fault(), "checks": f"not asked yet: {error}"}
         return {LOOP: self._watchdog.fault(), **self._last}
 
 

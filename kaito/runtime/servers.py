@@ -189,8 +189,9 @@ class Servers:
             guard = self._security.guard if self._security is not None else None
             app.router.add_get("/metrics", metrics_handler(self._registry, main_loop, guard))
         if "health" in roles:
-            HealthProbes(self.live, main_loop, self._watchdog).add_routes(app, "/healthz")
-            HealthProbes(self.ready, main_loop, self._watchdog).add_routes(app, "/readyz")
+            for path, checks in (("/healthz", self.live), ("/readyz", self.ready)):
+                well = checks is self.live
+                HealthProbes(checks, main_loop, self._watchdog, presumed_well=well).add_routes(app, path)
             if self._debug is not None:
                 app.router.add_get("/debug/queues", debug_handler(self._debug, main_loop, self._watchdog))
         return app

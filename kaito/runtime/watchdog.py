@@ -129,7 +129,9 @@ class Watchdog:
 
     def fault(self) -> str | None:
         """Why the loop is not well, in a sentence; None: it is."""
-        if self._blocked_since is None:
+        since = self._blocked_since
+        # A sign since then counts at once, not only at the next look.
+        if since is None or self._sign_at > since:
             return None
         return f"event loop blocked for {self.silent_s():.0f} s in {self._place}"
 

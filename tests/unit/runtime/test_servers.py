@@ -25,10 +25,12 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 @asynccontextmanager
-async def started(metrics: Address | None = LOOPBACK, health: Address | None = LOOPBACK) -> AsyncIterator[Servers]:
+async def started(
+    metrics: Address | None = LOOPBACK, health: Address | None = LOOPBACK, *, blocked_after_s: float = 0.15
+) -> AsyncIterator[Servers]:
     registry = CollectorRegistry()
     Counter("things", "Things.", registry=registry).inc()
-    servers = make(registry, metrics, health)
+    servers = make(registry, metrics, health, blocked_after_s)
     servers.start()
     try:
         yield servers
@@ -36,8 +38,10 @@ async def started(metrics: Address | None = LOOPBACK, health: Address | None = L
         await servers.stop()
 
 
-def make(registry: CollectorRegistry, metrics: Address | None, health: Address | None) -> Servers:
-    watchdog = Watchdog(WatchdogMetrics(CollectorRegistry()), blocked_after_s=0.15, interval_s=0.02)
+def make(
+    registry: CollectorRegistry, metrics: Address | None, health: Address | None, blocked_after_s: float = 0.15
+) -> Servers:
+    watchdog = Watchdog(WatchdogMetrics(CollectorRegistry()), blocked_after_s=blocked_after_s, interval_s=0.02)
     return Servers(registry, watchdog, metrics, health, debug=lambda: {"queues": "all of them"})
 
 
@@ -195,15 +199,15 @@ async def test_what_is_debugged_is_described_beside_the_probes() -> None:
 class Asker(threading.Thread):
     """Asks from a thread of its own, again and again, until the answer is no."""
 
-    def __init__(self, address: Address, path: str) -> None:
+    def __init__(self, address: Address, path: str, times: int = 1000) -> None:
         super().__init__()
+        self.times = times
         self.url = f"http://127.0.0.1:{address.port}{path}"
         self.answers: list[tuple[int, str]] = []
         self.slowest_s = 0.0
 
     def run(self) -> None:
-        deadline = time.monotonic() + 5.0
-        while time.monotonic() < deadline:
+        for _ in range(self.times):
             began = time.monotonic()
             try:
                 with urllib.request.urlopen(self.url, timeout=5.0) as response:
@@ -237,6 +241,20 @@ async def test_a_blocked_loop_is_answered_for_with_the_place_that_blocks_it(path
         assert asker.slowest_s < 1.0
         await asyncio.sleep(0.1)
         assert (await ask(health, path))[:2] == (200, "ok")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_loop_that_was_just_busy_since_the_start_is_alive_but_not_ready(path: str) -> None:
+    async with started(blocked_after_s=60.0) as servers:
+        servers.live.add("ping", lambda: None)
+        servers.ready.add("ping", lambda: None)
+        asker = Asker(servers.bound["health"], path, times=1)
+        asker.start()
+        block_until(asker)
+        unready = (
+            "[+]loop ok\n[-]checks failed: not asked yet: the event loop has not answered for 0.5 s\ncheck failed\n"
+        )
+        assert asker.answers == [(200, "ok") if path == "/healthz" else (503, unready)]
 
 
 async def test_a_name_is_listened_at_on_all_of_its_addresses_or_on_none() -> None:

@@ -107,7 +107,8 @@ async def test_what_blocks_on_and_on_is_told_once_and_counted_once(caplog: pytes
     assert fault is not None
     assert fault.startswith("event loop blocked for 0 s in ")
     await asyncio.sleep(0.02)
-    it.look()
     assert it.fault() is None
+    it.look()
+    assert messages(caplog)[1:] == ["event loop turns again"]
     assert registry.get_sample_value("controller_loop_blocked_total") == 1.0
     it.end()
