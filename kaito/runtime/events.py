@@ -107,7 +107,8 @@ class EventRecorder(Service):
     @property
     def needs(self) -> Sequence[Access]:
         """See `Service.needs`."""
-        return (Access(Event, "create", "patch"),)
+        # Those of cluster-scoped objects lie apart, also where the manager works in some namespaces only.
+        return tuple(Access(Event, "create", "patch", namespace=place) for place in (None, DEFAULT_NAMESPACE))
 
     def event(
         self,

@@ -94,6 +94,14 @@ def test_the_status_and_finalizers_of_a_built_in_kind_that_owns_nothing_are_not_
     assert declared(Controller(Node, Idle())) == ([("", ["nodes"], READ, [])], {})
 
 
+def test_events_are_allowed_wherever_the_manager_works_and_for_objects_without_a_namespace() -> None:
+    needs = needs_of(manager(Controller(Widget, Idle()), cache=InformerOptions(namespaces={"a"})))
+    inside = rules_of(need for need in needs if need.by == "events").namespaced
+    assert {namespace: short(*rules) for namespace, rules in inside.items()} == dict.fromkeys(
+        ("a", "default"), ("events.k8s.io", ["events"], ["create", "patch"], [])
+    )
+
+
 def test_services_say_what_they_need() -> None:
     _, namespaced = declared(Locking())
     assert namespaced == {"system": [("coordination.k8s.io", ["leases"], ["get", "create", "update"], [])]}
