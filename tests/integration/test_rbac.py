@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ import yaml
 from typer.testing import CliRunner
 
 from kaito.cli.app import app
-from kaito.client import Client
+from kaito.client import Client, Config, NotFound, load_config
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.kube import ObjectKey
+from kaito.informers.options import InformerOptions
+from kaito.kube import ConfigMap, FrozenDict, ObjectKey, ObjectMeta, Secret
+from kaito.kube.events_v1 import Event
 from kaito.kube.rbac_v1 import ClusterRole
+from kaito.runtime import DONE, Access, Applier, Controller, Manager, Result, ensure_finalizer
+from kaito.runtime.rbac import needs_of, rules_of
+from kaito.runtime.roles import role_objects
 from kaito.testing import eventually
 from tests.operating.cluster import Cluster, install_crds, workspace
 from tests.operating.manager_process import ManagerProcess
@@ -63,6 +69,8 @@ async def account(
     made = Account(Cluster(control_plane, client, namespace), tmp_path)
     yield made
     await made.cluster.kubectl("delete", "clusterrole,clusterrolebinding", made.role, "--ignore-not-found")
+    roles = ("delete", "role,rolebinding", made.role, "--ignore-not-found")
+    await control_plane.kubectl("--namespace", "default", *roles)
 
 
 async def test_the_operator_takes_a_workspace_to_its_end_with_what_is_printed_and_is_forbidden_nothing(
@@ -110,3 +118,55 @@ async def test_a_missing_permission_is_named_with_its_remedy_and_the_operator_he
         assert len(manager.logged("permission missing")) == 2
         await cluster.delete(NAME)
         await cluster.gone(NAME)
+
+
+class Keeping:
+    """Keeps a Secret beside each ConfigMap, a finalizer on it, and says so."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._applier = Applier(manager.client)
+
+    async def reconcile(self, config: ConfigMap) -> Result:
+        if "kept" not in config.metadata.labels:
+            return DONE
+        config = await ensure_finalizer(self._manager.client, config, "example.com/kept")
+        metadata = ObjectMeta(name=config.metadata.name, namespace=config.metadata.namespace)
+        await self._applier.apply(Secret(metadata=metadata), config)
+        self._manager.events.event(config, "Normal", "Kept", "Keep", "a secret is kept beside it")
+        return DONE
+
+
+async def test_a_manager_of_one_namespace_works_with_a_role_in_it_alone(
+    control_plane: ControlPlane, account: Account, client: Client, namespace: str
+) -> None:
+    def make(config: Config) -> Manager:
+        made = Manager("narrow", config, metrics="0", health="0", cache=InformerOptions(namespaces={namespace}))
+        made.add(Controller(ConfigMap, Keeping(made), owns=[Secret], needs=[Access(ConfigMap, "patch")]))
+        return made
+
+    rules = rules_of(needs_of(make(load_config(control_plane.kubeconfig))))
+    assert rules.cluster == ()
+    for each in role_objects(account.role, ObjectKey("kaito", namespace), rules):
+        await client.apply(each)
+    await account.write_kubeconfig(client)
+    manager = make(load_config(account.kubeconfig))
+    running = asyncio.create_task(manager.run())
+    try:
+        made = ConfigMap(metadata=ObjectMeta(name="a", namespace=namespace, labels=FrozenDict(kept="")))
+        await client.create(made)
+
+        async def kept() -> bool:
+            said = [each.reason for each in await client.list(Event, namespace=namespace)]
+            return "Kept" in said and (await client.get(Secret, made.key)).metadata.owner_references != ()
+
+        await eventually(kept, timeout_s=20, retry_on=(NotFound,))
+        assert manager.permissions.missing == {}
+        samples = [sample for family in manager.registry.collect() for sample in family.samples]
+        codes = {sample.labels["code"] for sample in samples if sample.name == "rest_client_requests_total"}
+        assert "201" in codes
+        assert "403" not in codes
+    finally:
+        manager.stop()
+        await running
+        await client.patch(ConfigMap, made.key, {"metadata": {"finalizers": []}})
