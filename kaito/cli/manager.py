@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from kaito.cli.leader_election import (
+    AdmissionFenceOption,
+    LeaderElectOption,
+    LeaseDurationOption,
+    NamespaceOption,
+    RenewDeadlineOption,
+    RetryPeriodOption,
+    leader_election,
+)
+
 if TYPE_CHECKING:
     from kaito.client.config import Config
     from kaito.controllers.operator import CloudName, ControllerName, OperatorOptions
+    from kaito.runtime.election import LeaderElection
     from kaito.runtime.manager import Manager
     from kaito.runtime.servers import CannotListen
 
@@ -162,6 +173,12 @@ def manager(
     metrics_cert_dir: MetricsCertDirOption = None,
     debug_endpoints: DebugEndpointsOption = False,
     grace_period: GracePeriodOption = "10",
+    leader_elect: LeaderElectOption = None,
+    leader_election_namespace: NamespaceOption = None,
+    leader_election_lease_duration: LeaseDurationOption = "15",
+    leader_election_renew_deadline: RenewDeadlineOption = "10",
+    leader_election_retry_period: RetryPeriodOption = "2",
+    leader_election_admission_fence: AdmissionFenceOption = False,
     log_format: LogFormatOption = LogFormat.JSON,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
@@ -174,7 +191,7 @@ def manager(
     --kubeconfig dc/kubeconfig --cloud kwok.
     """
     from kaito.catalog import CatalogError
-    from kaito.client.config import ConfigError, load_config
+    from kaito.client.config import ConfigError, is_in_cluster, load_config
     from kaito.runtime.logs import configure
 
     try:
@@ -186,6 +203,13 @@ def manager(
             metrics_cert_dir,
             debug_endpoints,
             _seconds("--grace-period", grace_period),
+            leader_election(
+                leader_elect,
+                leader_election_namespace,
+                (leader_election_lease_duration, leader_election_renew_deadline, leader_election_retry_period),
+                leader_election_admission_fence,
+                in_cluster=is_in_cluster(kubeconfig),
+            ),
         )
         serving.check()
         options = _operator(controllers, cloud, node_provisioner, runtime, catalog, inference_image)
@@ -226,6 +250,7 @@ class Serving:
     certificates: Path | None
     debug: bool
     grace_s: float
+    election: "LeaderElection | None"
 
     def check(self) -> None:
         """Refuses what cannot work.
@@ -260,11 +285,13 @@ class Serving:
             metrics_certificates=self.certificates,
             grace_s=self.grace_s,
             debug=self.debug,
+            leader_election=self.election or False,
         )
 
 
 def _serve(config: "Config", options: "OperatorOptions", serving: Serving) -> None:
     """Runs until stopped; what the command line can do something about ends the program with a line that says so."""
+    from kaito.client.errors import LeadershipLost
     from kaito.controllers.leftover import LeftoverClaims
     from kaito.runtime.servers import CannotListen
 
@@ -272,6 +299,8 @@ def _serve(config: "Config", options: "OperatorOptions", serving: Serving) -> No
         asyncio.run(_run(config, options, serving))
     except CannotListen as error:
         fail(_taken(error))
+    except LeadershipLost as error:
+        fail(str(error))
     except ExceptionGroup as group:
         refused = group.subgroup(LeftoverClaims)
         if refused is None:

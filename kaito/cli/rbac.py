@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kaito.cli.crds import CRDFormat, render
+from kaito.cli.leader_election import AdmissionFenceOption
 from kaito.cli.manager import (
     CloudOption,
     ControllersOption,
@@ -31,6 +32,7 @@ def rbac(
     cloud: CloudOption = None,
     node_provisioner: NodeProvisionerOption = NodeProvisioner.MACHINE,
     metrics_secure: MetricsSecureOption = False,
+    leader_election_admission_fence: AdmissionFenceOption = False,
     service_account: ServiceAccountOption = "kaito-system/kaito",
     name: NameOption = "kaito",
     output_format: FormatOption = CRDFormat.YAML,
@@ -58,21 +60,40 @@ def rbac(
         )
     except ValueError as error:
         fail(str(error))
-    made = objects(options, name, ObjectKey(account, namespace), secure_metrics=metrics_secure)
+    made = objects(
+        options,
+        name,
+        ObjectKey(account, namespace),
+        secure_metrics=metrics_secure,
+        admission_fence=leader_election_admission_fence,
+    )
     typer.echo(render(made, output_format), nl=False)
 
 
 def objects(
-    options: "OperatorOptions", name: str, account: "ObjectKey", *, secure_metrics: bool = False
+    options: "OperatorOptions",
+    name: str,
+    account: "ObjectKey",
+    *,
+    secure_metrics: bool = False,
+    admission_fence: bool = False,
 ) -> list[dict[str, Any]]:
     """The objects for an operator with these options, as JSON values."""
     from kaito.client.config import Config
     from kaito.controllers.operator import add_operator
+    from kaito.runtime.election import LeaderElection
     from kaito.runtime.manager import Manager
     from kaito.runtime.rbac import needs_of, rules_of
     from kaito.runtime.roles import role_objects
 
-    # Never run: only what is declared to it is of interest.
-    manager = Manager("kaito", Config("http://localhost"), metrics="0", health="0", secure_metrics=secure_metrics)
+    # Never run: only what is declared to it is of interest. In a cluster, its Leases are beside it.
+    manager = Manager(
+        "kaito",
+        Config("http://localhost"),
+        metrics="0",
+        health="0",
+        secure_metrics=secure_metrics,
+        leader_election=LeaderElection(namespace=account.namespace, admission_fence=admission_fence),
+    )
     add_operator(manager, options)
     return [each.to_dict() for each in role_objects(name, account, rules_of(needs_of(manager)))]

@@ -63,7 +63,7 @@ def load_config(kubeconfig: str | os.PathLike[str] | None = None, *, context: st
         return from_kubeconfig(os.fspath(kubeconfig), context=context)
     if os.environ.get("KUBECONFIG"):
         return from_kubeconfig(os.environ["KUBECONFIG"], context=context)
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT_DIR / "token").exists():
+    if is_in_cluster(kubeconfig):
         return in_cluster(SERVICE_ACCOUNT_DIR)
     home = Path.home() / ".kube" / "config"
     if home.exists():
@@ -72,6 +72,13 @@ def load_config(kubeconfig: str | os.PathLike[str] | None = None, *, context: st
         "no Kubernetes configuration: no --kubeconfig, no $KUBECONFIG, no service account of a pod, no ~/.kube/config. "
         "Give --kubeconfig FILE; `kaito devcluster up` makes a cluster and prints the path of its kubeconfig"
     )
+
+
+def is_in_cluster(kubeconfig: str | os.PathLike[str] | None = None) -> bool:
+    """Whether `load_config`, given this, takes the service account of a pod."""
+    if kubeconfig is not None or os.environ.get("KUBECONFIG"):
+        return False
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (SERVICE_ACCOUNT_DIR / "token").exists()
 
 
 def in_cluster(directory: Path = SERVICE_ACCOUNT_DIR) -> Config:
