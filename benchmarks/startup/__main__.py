@@ -12,7 +12,7 @@ from statistics import median
 
 from benchmarks import targets
 from benchmarks.cluster import fleet
-from benchmarks.startup.measurement import IN_CLUSTER, KUBECONFIG, Measurement, measure
+from benchmarks.startup.measurement import IN_CLUSTER, KUBECONFIG, Measurement, make_leases, measure
 from benchmarks.targets import Target
 from kaito.api import all_crds
 from kaito.testing.crds import install_definitions
@@ -32,6 +32,7 @@ async def run(arguments: argparse.Namespace) -> None:
     machine = targets.machine()
     async with fleet(1) as cluster:
         await install_definitions(cluster.client, *all_crds())
+        await make_leases(cluster.client)
         for number in range(arguments.runs + 1):
             for side, measured in runs.items():
                 one = await measure(side, cluster.client, cluster.credentials, arguments.idle_s if number else 0.0)
