@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -57,6 +58,14 @@ class Child:
         """Sends it a line."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n".encode())
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Waits until it has ended; returns its exit code."""
+        return await self._process.wait()
 
     async def expect(self, event: str, timeout_s: float) -> dict[str, Any]:
         """Waits for its next line, which must be of this event.

@@ -1,5 +1,5 @@
-// The controller-runtime side of the benchmarks: `controllerruntime sync`, `ingest` and `reconcile`, each the counterpart
-// of `ours.py` in the folder of that name.
+// The controller-runtime side of the benchmarks: `controllerruntime sync`, `ingest`, `reconcile` and `failover`, each
+// the counterpart of `ours.py` in the folder of that name.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 func main() {
 	ctrl.SetLogger(logr.Discard())
 	if len(os.Args) < 2 {
-		log.Fatal("which benchmark? sync, ingest or reconcile")
+		log.Fatal("which benchmark? sync, ingest, reconcile or failover")
 	}
 	switch os.Args[1] {
 	case "sync":
@@ -26,8 +26,10 @@ func main() {
 		runIngest(os.Args[2:])
 	case "reconcile":
 		runReconcile(os.Args[2:])
+	case "failover":
+		runFailover(os.Args[2:])
 	default:
-		log.Fatalf("no benchmark %q: there are sync, ingest and reconcile", os.Args[1])
+		log.Fatalf("no benchmark %q: there are sync, ingest, reconcile and failover", os.Args[1])
 	}
 }
 
