@@ -45,13 +45,14 @@ test-unit: $(VENV) ## Unit tests only: no control plane, no network
 test-integration: setup ## Integration tests only: a real control plane on loopback
 	@$(PYTEST) tests/integration
 
-chaos: setup ## The long runs: the manager killed at every write
+chaos: setup ## The long runs: the manager killed at every write, sixty failovers
 	@$(BIN)/python -m pytest $(PARALLEL) --dist load -m chaos tests/chaos
 
 bench: setup ## All benchmarks, with their targets; an hour, on a machine that does nothing else
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.reconcile
+	@$(BIN)/python -m benchmarks.failover
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.sync --status-patch --skip-kopf --churn-s 0
 
