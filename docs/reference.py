@@ -75,6 +75,7 @@ def signature(name: str, thing: object) -> str:
     shown = [each.replace(annotation=verbatim(each.annotation)) for each in found.parameters.values()]
     returned = found.empty if inspect.isclass(thing) else verbatim(found.return_annotation)
     call = str(found.replace(parameters=shown, return_annotation=returned))
+    call = re.sub(r"\b(?:Posix|Windows)(Path\()", r"\1", call)
     return name + re.sub(r"<function [^<>]*(?:<[^<>]*>)?[^<>]*>", "…", call)
 
 

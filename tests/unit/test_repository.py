@@ -152,3 +152,8 @@ def _output(command: list[str]) -> str:
 def _plain_make() -> dict[str, str]:
     """Without what an outer `make test` hands down."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
+def test_the_reference_says_what_the_docstrings_say() -> None:
+    printed = subprocess.run([sys.executable, "docs/reference.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (ROOT / "docs" / "reference.md").read_text() == printed.stdout, "run make reference"

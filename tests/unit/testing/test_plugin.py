@@ -54,6 +54,7 @@ def test_a_namespace_lets_one_recognise_its_test_and_is_unique() -> None:
 
 def test_the_public_names_are_these_and_can_be_had() -> None:
     names = ["ControlPlane", "ControlPlaneOptions", "FakeApi", "FakeApiServer", "FaultProxy", "eventually"]
+    names.append("install_crds")
     assert kaito.testing.__all__ == names
     for name in kaito.testing.__all__:
         assert getattr(kaito.testing, name).__name__ == name
