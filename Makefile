@@ -20,7 +20,7 @@ UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds reference rbac wheel wheelhouse clean
+.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds rbac reference wheel wheelhouse clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
