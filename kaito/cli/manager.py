@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -190,11 +192,10 @@ def manager(
     Try: kaito devcluster up --dir dc --kwok; kaito crds | kubectl --kubeconfig dc/kubeconfig apply -f -; kaito manager
     --kubeconfig dc/kubeconfig --cloud kwok.
     """
-    from kaito.catalog import CatalogError
-    from kaito.client.config import ConfigError, is_in_cluster, load_config
+    from kaito.client.config import is_in_cluster, load_config
     from kaito.runtime.logs import configure
 
-    try:
+    with _mistakes_in_one_line():
         configure(log_format.value, log_level.value)
         serving = Serving(
             metrics_bind_address,
@@ -214,6 +215,16 @@ def manager(
         serving.check()
         options = _operator(controllers, cloud, node_provisioner, runtime, catalog, inference_image)
         _serve(load_config(kubeconfig, context=context), options, serving)
+
+
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Ends the program with exit code 1 and a line that names what was given and what is allowed."""
+    from kaito.catalog import CatalogError
+    from kaito.client.config import ConfigError
+
+    try:
+        yield
     except (ConfigError, CatalogError, ValueError, OSError) as error:
         fail(str(error))
 

@@ -155,5 +155,7 @@ def _plain_make() -> dict[str, str]:
 
 
 def test_the_reference_says_what_the_docstrings_say() -> None:
-    printed = subprocess.run([sys.executable, "docs/reference.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [sys.executable, "docs/reference.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert (ROOT / "docs" / "reference.md").read_text() == printed.stdout, "run make reference"
