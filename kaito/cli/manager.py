@@ -197,21 +197,12 @@ def manager(
 
     with _mistakes_in_one_line():
         configure(log_format.value, log_level.value)
-        serving = Serving(
-            metrics_bind_address,
-            health_probe_bind_address,
-            metrics_secure,
-            metrics_cert_dir,
-            debug_endpoints,
-            _seconds("--grace-period", grace_period),
-            leader_election(
-                leader_elect,
-                leader_election_namespace,
-                (leader_election_lease_duration, leader_election_renew_deadline, leader_election_retry_period),
-                leader_election_admission_fence,
-                in_cluster=is_in_cluster(kubeconfig),
-            ),
-        )
+        durations = (leader_election_lease_duration, leader_election_renew_deadline, leader_election_retry_period)
+        where, fenced = leader_election_namespace, leader_election_admission_fence
+        election = leader_election(leader_elect, where, durations, fenced, in_cluster=is_in_cluster(kubeconfig))
+        grace_s = _seconds("--grace-period", grace_period)
+        addresses = (metrics_bind_address, health_probe_bind_address)
+        serving = Serving(*addresses, metrics_secure, metrics_cert_dir, debug_endpoints, grace_s, election)
         serving.check()
         options = _operator(controllers, cloud, node_provisioner, runtime, catalog, inference_image)
         _serve(load_config(kubeconfig, context=context), options, serving)
