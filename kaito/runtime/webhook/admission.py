@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kaito.kube.meta_v1 import LabelSelector
 from kaito.kube.resource import Resource, ResourceType
-from kaito.runtime.webhook.denial import Denied, unreadable
+from kaito.runtime.webhook.denial import Denied, OldUnreadable, unreadable
 from kaito.runtime.webhook.patches import carried_over, difference
 from kaito.runtime.webhook.request import AdmissionRequest
 
@@ -124,7 +124,7 @@ class Webhook:
         self.namespace_selector = namespace_selector
         self.object_selector = object_selector
         self.parts: Mapping[Role, Part] = _parts(kind, validate, default)
-        self._check()
+        self._check(validate, default)
 
     @property
     def place(self) -> ResourceType:
@@ -140,8 +140,11 @@ class Webhook:
         place = self.place
         return f"/{role}-{place.group.replace('.', '-')}-{place.version}-{place.kind.lower()}"
 
-    def _check(self) -> None:
+    def _check(self, validate: object, default: object) -> None:
         what = f"Webhook of {self.place.group_kind}"
+        for argument, given in (("validate", validate), ("default", default)):
+            if inspect.isclass(given):
+                raise ValueError(f"{what}: {argument}= is the class {given.__name__}; give an instance of it")
         if not self.parts:
             raise ValueError(f"{what}: give validate=, default= or both")
         if unknown := [one for one in self.operations if one not in _OPERATIONS]:
@@ -175,10 +178,20 @@ class _Validating:
         self._validator = None if callable(validate) else validate
 
     async def __call__(self, request: AdmissionRequest) -> Patch:
-        verdict = self._verdict(request)
-        warnings = await verdict if inspect.isawaitable(verdict) else verdict
+        try:
+            warnings = await self._warnings(request)
+        except OldUnreadable:
+            if request.operation != "UPDATE":
+                raise
+            # What was stored by an older schema could otherwise never be mended.
+            request.becomes_create()
+            warnings = await self._warnings(request)
         request.warnings += [warnings] if isinstance(warnings, str) else warnings or ()
         return []
+
+    async def _warnings(self, request: AdmissionRequest) -> Warnings:
+        verdict = self._verdict(request)
+        return await verdict if inspect.isawaitable(verdict) else verdict
 
     def _verdict(self, request: AdmissionRequest) -> Verdict:
         if request.operation == "DELETE":
@@ -188,12 +201,7 @@ class _Validating:
             return cast("ValidateFunction[Resource]", self._ask)(new, request)
         if request.operation == "CREATE":
             return self._validator.validate_create(new, request)
-        try:
-            old = request.old(self._kind)
-        except Denied:
-            # What was stored by an older schema could otherwise never be mended.
-            return self._validator.validate_create(new, request)
-        return self._validator.validate_update(old, new, request)
+        return self._validator.validate_update(request.old(self._kind), new, request)
 
     def _of_deletion(self, request: AdmissionRequest) -> Verdict:
         try:
@@ -212,6 +220,15 @@ class _Defaulting:
         self._default = default
 
     async def __call__(self, request: AdmissionRequest) -> Patch:
+        try:
+            return await self._patch(request)
+        except OldUnreadable:
+            if request.operation != "UPDATE":
+                raise
+            request.becomes_create()
+            return await self._patch(request)
+
+    async def _patch(self, request: AdmissionRequest) -> Patch:
         obj = request.object(self._kind)
         draft = obj.edit()
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -109,16 +110,22 @@ def parse(pem: bytes) -> list[x509.Certificate]:
     """
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(f"no PEM certificate ({error})") from error
 
 
 def names_of(certificate: x509.Certificate) -> frozenset[str]:
-    """The host names and addresses that a certificate is for."""
+    """The host names and addresses that a certificate is for.
+
+    Raises:
+        CertificateError: its extensions cannot be read.
+    """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise CertificateError(f"a certificate's extensions cannot be read ({error})") from error
     addresses = map(str, found.get_values_for_type(x509.IPAddress))
     return frozenset([*found.get_values_for_type(x509.DNSName), *addresses])
 
@@ -213,7 +220,7 @@ def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Key
 def _private(pair: KeyPair) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pair.key, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(f"no PEM key ({error})") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"the authority's key is {type(key).__name__}; expected one for ECDSA")
@@ -226,7 +233,11 @@ def check_pair(pair: KeyPair) -> None:
     Raises:
         CertificateError: they do not.
     """
-    if pair.parsed.public_key() != _private(pair).public_key():
+    try:
+        public = pair.parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"a certificate has no key that is known here ({error})") from error
+    if public != _private(pair).public_key():
         raise CertificateError("the certificate and the key do not belong together")
 
 

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -214,7 +213,7 @@ class Installed(Keeper):
         found = await self._find(kind)
         if not wanted and found is not None and _labels(found).get(MANAGED_BY) != _label(self._manager):
             return None  # of that name, and not ours
-        if _same(found, wanted, bool(authorities)):
+        if self._same(kind, found, wanted, bool(authorities)):
             return None
         self._trusted.clear()
         what = f"{kind.resource_type.kind} {self.name}"
@@ -227,7 +226,7 @@ class Installed(Keeper):
         self._metrics.repairs.labels().inc()
         log.info("webhook configuration written", extra={"configuration": what, "was_there": found is not None})
         if wanted:
-            await self._write(kind, wanted, bool(authorities))
+            await self._write(kind, found, wanted, bool(authorities))
         elif found is not None:
             await self._client.delete(kind, ObjectKey(self.name), uid=str(found["metadata"]["uid"]))
         return None
@@ -238,16 +237,40 @@ class Installed(Keeper):
         except NotFound:
             return None
 
-    async def _write(self, kind: Configuration, wanted: list[declared.Entry], with_authorities: bool) -> None:
-        metadata = {"name": self.name, "labels": {MANAGED_BY: _label(self._manager)}}
-        document = {"metadata": metadata, "webhooks": wanted}
-        applied = (await self._client.apply(kind.model_validate(document), force=True)).object
-        if _same(applied.to_dict(), wanted, with_authorities):
-            return
+    async def _write(
+        self, kind: Configuration, found: dict[str, Any] | None, wanted: list[declared.Entry], with_authorities: bool
+    ) -> None:
+        # Of an entry in which others own a field, an apply would leave that field alone: no whole entry, and an error.
+        if found is None or not self._stale(found, wanted):
+            metadata = {"name": self.name, "labels": {MANAGED_BY: _label(self._manager)}}
+            document = {"metadata": metadata, "webhooks": wanted}
+            found = (await self._client.apply(kind.model_validate(document), force=True)).object.to_dict()
+            if self._same(kind, found, wanted, with_authorities):
+                return
         # Others own parts of our entries, a match condition for one, and an apply leaves these alone.
-        version = applied.metadata.resource_version
-        patch = [{"op": "replace", "path": "/webhooks", "value": _put_right(applied.to_dict(), wanted)}]
+        version = str(found["metadata"]["resourceVersion"])
+        patch = [{"op": "replace", "path": "/webhooks", "value": _put_right(found, wanted, self._stale(found, wanted))}]
         await self._client.patch(kind, ObjectKey(self.name), patch, type="json", resource_version=version)
+
+    def _same(
+        self, kind: Configuration, found: dict[str, Any] | None, wanted: list[declared.Entry], with_authorities: bool
+    ) -> bool:
+        """Whether each of our entries is there exactly as it should be; nothing at all where there are none."""
+        if found is None or not wanted:
+            return found is None and not wanted
+        if self._stale(found, wanted):
+            return False
+        there = {entry["name"]: _comparable(kind, entry, with_authorities) for entry in found.get("webhooks", [])}
+        return all(there.get(entry["name"]) == entry for entry in wanted)
+
+    def _stale(self, found: dict[str, Any], wanted: list[declared.Entry]) -> set[str]:
+        """Entries that lead here, where nothing answers: what an earlier version of the manager declared."""
+        places = [declared.place_of(entry) for entry in wanted]
+        return {
+            entry["name"]
+            for entry in found.get("webhooks", [])
+            if declared.leads_here(entry, self._reached) and declared.place_of(entry) not in places
+        }
 
 
 class Patched(Keeper):
@@ -318,20 +341,19 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _same(found: dict[str, Any] | None, wanted: list[declared.Entry], with_authorities: bool) -> bool:
-    """Whether each of our entries is there exactly as it should be; nothing at all where there are none."""
-    if found is None or not wanted:
-        return found is None and not wanted
-    there = {entry["name"]: entry for entry in deepcopy(found.get("webhooks", []))}
+def _comparable(kind: Configuration, entry: dict[str, Any], with_authorities: bool) -> declared.Entry:
+    """An entry without what we have no word in: fields of API servers newer than we are, and others' authorities."""
+    fields = kind.model_fields["webhooks"].annotation.__args__[0].model_fields  # type: ignore[union-attr]
+    known = {field.alias or name for name, field in fields.items()}
+    kept = {name: value for name, value in entry.items() if name in known}
     if not with_authorities:
-        for entry in there.values():
-            entry["clientConfig"].pop("caBundle", None)
-    return all(there.get(entry["name"]) == entry for entry in wanted)
+        kept["clientConfig"] = {name: value for name, value in kept["clientConfig"].items() if name != "caBundle"}
+    return kept
 
 
-def _put_right(found: dict[str, Any], wanted: list[declared.Entry]) -> list[declared.Entry]:
+def _put_right(found: dict[str, Any], wanted: list[declared.Entry], stale: set[str]) -> list[declared.Entry]:
     """All entries: ours as they should be, but for a caBundle that is not our care, and those of others."""
-    there = {entry["name"]: entry for entry in found.get("webhooks", [])}
+    there = {entry["name"]: entry for entry in found.get("webhooks", []) if entry["name"] not in stale}
     for entry in wanted:
         old = there.get(entry["name"], {}).get("clientConfig", {})
         kept = {"caBundle": old["caBundle"]} if "caBundle" in old else {}

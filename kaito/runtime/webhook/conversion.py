@@ -150,7 +150,7 @@ class ConversionEndpoint:
         """Answers a review; raises nothing but a cancellation."""
         try:
             review = _decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return Answer.sentence(400, f"the body is no ConversionReview ({error})")
         if review.kind != "ConversionReview" or review.api_version not in _API_VERSIONS:
             return Answer.sentence(400, f"the body is a {review.kind} of {review.api_version}, no ConversionReview")
@@ -197,6 +197,7 @@ def _group_kind(obj: Json) -> str:
 
 
 def _words(obj: Json) -> str:
-    metadata = obj.get("metadata") or {}
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
     key = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
     return f"{obj.get('kind', 'object')} {key or 'without a name'}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kaito.kube.resource import ResourceType
 from kaito.runtime.webhook.admission import MatchCondition, Role, Webhook
@@ -43,6 +44,20 @@ def entry_name(webhook: Webhook, role: Role) -> str:
 def encoded(authorities: bytes) -> str:
     """A caBundle."""
     return base64.b64encode(authorities).decode()
+
+
+def place_of(entry: Mapping[str, Any]) -> dict[str, object]:
+    """Where an entry leads: its ``clientConfig`` without the authorities."""
+    return {name: value for name, value in entry["clientConfig"].items() if name != "caBundle"}
+
+
+def leads_here(entry: Mapping[str, Any], reached: Reach) -> bool:
+    """Whether an entry leads to the server that is reached in this way, at whichever path."""
+    place = place_of(entry)
+    if "service" in place:
+        return place == reached.client_config(entry["clientConfig"]["service"].get("path", ""))
+    ours = reached.client_config("/").get("url")
+    return ours is not None and str(place.get("url", "")).startswith(str(ours))
 
 
 def _entry(webhook: Webhook, role: Role, reached: Reach, authorities: bytes, own_user: str) -> Entry:

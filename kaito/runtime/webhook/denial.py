@@ -41,6 +41,10 @@ class Denied(Exception):
         super().__init__(self.message)
 
 
+class OldUnreadable(Denied):
+    """The object as it was cannot be read; no reason to refuse what mends it."""
+
+
 _CODES = {"Invalid": 422, "Forbidden": 403, "BadRequest": 400, "Conflict": 409, "TooManyRequests": 429}
 
 

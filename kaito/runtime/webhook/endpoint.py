@@ -103,17 +103,16 @@ class Endpoint:
         """
         try:
             asked = review.read(body)
+            request = AdmissionRequest(asked.request)
         except review.BadReview as error:
             return Answer.sentence(400, str(error))
-        request = AdmissionRequest(asked.request)
         with log_context(**self._fields(request)):
             return await self._answer(asked, request, self._limit_s(timeout_s))
 
     async def _answer(self, asked: review.Review, request: AdmissionRequest, limit_s: float) -> Answer:
-        response = review.Response(request.uid, True)
+        response, patch = review.Response(request.uid, True), []
         try:
-            if patch := await self._patch(request, limit_s):
-                response.patch, response.patch_type = review.encoded_patch(patch), "JSONPatch"
+            patch = await self._patch(request, limit_s)
         except Denied as denied:
             response.allowed = False
             response.status = denial.status_of(denied, self.webhook.place, request.key.name)
@@ -124,9 +123,17 @@ class Endpoint:
                 # In a review it would be a refusal, whatever the policy; so it is none.
                 return Answer.sentence(500, str(error))
             response.allowed, response.status = False, status
-        response.warnings = _cut(request.warnings)
-        response.audit_annotations = request.audit_annotations
-        return Answer(200, review.answer(asked, response))
+        try:
+            response.warnings = _cut(request.warnings)
+            response.audit_annotations = {name: str(value) for name, value in request.audit_annotations.items()}
+            if patch:
+                response.patch, response.patch_type = review.encoded_patch(patch), "JSONPatch"
+            return Answer(200, review.answer(asked, response))
+        except Exception as error:
+            self.metrics.panics.inc()
+            log.exception("webhook said what no answer can hold")
+            text = f"webhook {self.path}: its code said what no answer can hold ({type(error).__name__}); see the log"
+            return Answer.sentence(500, text)
 
     async def _patch(self, request: AdmissionRequest, limit_s: float) -> Patch:
         if not self._concerns(request):

@@ -11,8 +11,8 @@ from kaito.client.wire import decode_header
 from kaito.kube.authentication_v1 import UserInfo
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.webhook.denial import unreadable
-from kaito.runtime.webhook.review import NOTHING, Operation, WireRequest
+from kaito.runtime.webhook.denial import Denied, OldUnreadable, unreadable
+from kaito.runtime.webhook.review import NOTHING, BadReview, Operation, WireRequest
 
 R = TypeVar("R", bound=Resource)
 
@@ -33,6 +33,9 @@ class AdmissionRequest:
         dry_run: whether nothing will be stored: no effect outside may follow then.
         warnings: what the user is told even if it is admitted; kubectl prints it. `warn` adds to them.
         audit_annotations: what the audit log has of it; write ``request.audit_annotations["rule"] = "r1"``.
+
+    Raises:
+        BadReview: it does not say who asks.
     """
 
     def __init__(self, wire: WireRequest) -> None:
@@ -43,7 +46,7 @@ class AdmissionRequest:
         self.resource = wire.resource
         self.subresource = wire.sub_resource
         self.key = ObjectKey(wire.name, wire.namespace or None)
-        self.user = UserInfo.model_validate_json(bytes(wire.user_info))
+        self.user = _user(wire.user_info)
         self.dry_run = wire.dry_run
         self.warnings: list[str] = []
         self.audit_annotations: dict[str, str] = {}
@@ -64,11 +67,22 @@ class AdmissionRequest:
     def old(self, kind: type[R]) -> R:
         """The object as it is.
 
+        When code lets this denial through, an update is judged anew, as a create: see `becomes_create`.
+
         Raises:
             Denied: the class cannot read it; names the fields.
             LookupError: there is none, as in a CREATE.
         """
-        return _read(kind, self._wire.old_object, "old object")
+        try:
+            return _read(kind, self._wire.old_object, "old object")
+        except Denied as denied:
+            raise OldUnreadable(*denied.causes) from denied
+
+    def becomes_create(self) -> None:
+        """Has an update judged as if the object were new, since what it was cannot be read; what was said is unsaid."""
+        self.operation = "CREATE"
+        self.warnings.clear()
+        self.audit_annotations.clear()
 
     def raw(self) -> Json:
         """The object as it would be, as plain JSON that is the caller's own."""
@@ -91,6 +105,13 @@ class AdmissionRequest:
             return decode_header(raw).metadata.deletion_timestamp is not None
         except msgspec.DecodeError:
             return False
+
+
+def _user(raw: msgspec.Raw) -> UserInfo:
+    try:
+        return UserInfo.model_validate_json(bytes(raw))
+    except ValidationError as error:
+        raise BadReview(f"userInfo: {unreadable(error, show_values=False)}") from error
 
 
 def _plain(raw: msgspec.Raw) -> Json:

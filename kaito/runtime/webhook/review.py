@@ -94,7 +94,7 @@ def read(body: bytes) -> Review:
         raise BadReview("the body is empty; expected an AdmissionReview as JSON")
     try:
         review = _decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadReview(f"the body is no AdmissionReview ({error})") from error
     if review.kind != "AdmissionReview" or review.api_version not in _API_VERSIONS:
         raise BadReview(

@@ -120,11 +120,12 @@ def advanced(
 
 
 def check(keys: Keys) -> None:
-    """Makes sure that what is served was signed by the authority.
+    """Makes sure that what is served was signed by the authority, and says for whom it is.
 
     Raises:
-        CertificateError: it was not.
+        CertificateError: it was not, or does not.
     """
+    names_of(keys.serving.parsed)
     try:
         keys.serving.parsed.verify_directly_issued_by(keys.authority.parsed)
     except Exception as error:  # InvalidSignature, ValueError, TypeError: whichever
@@ -146,12 +147,19 @@ def _promote(keys: Keys, names: Sequence[str], policy: Policy, now: datetime, tr
 def _serving_due(keys: Keys, names: Sequence[str], policy: Policy, now: datetime) -> bool:
     if not set(names) <= names_of(keys.serving.parsed):
         return True
+    if _is_ahead(keys.serving, now) and not _is_ahead(keys.authority, now):
+        return True
     gains = min(now + policy.serving_lifetime, keys.authority.expires) - keys.serving.expires
     return _due(keys.serving, policy.serving_lifetime, policy, now) and gains > timedelta(seconds=1)
 
 
 def _due(pair: KeyPair, lifetime: timedelta, policy: Policy, now: datetime) -> bool:
-    return pair.expires - now <= lifetime * policy.renew_at
+    return pair.expires - now <= lifetime * policy.renew_at or _is_ahead(pair, now)
+
+
+def _is_ahead(pair: KeyPair, now: datetime) -> bool:
+    """Whether it is not valid yet: a clock was wrong where it was made, and no handshake may succeed till then."""
+    return now < pair.parsed.not_valid_before_utc
 
 
 def _age(pem: bytes) -> tuple[datetime, bytes]:

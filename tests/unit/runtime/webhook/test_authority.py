@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -86,12 +87,28 @@ def other_key() -> str:
     return base64.b64encode(new_authority("x", utc_now(), timedelta(days=1)).key).decode()
 
 
+def without_a_known_curve(name: str) -> Callable[[dict[str, Any]], object]:
+    """P-256 becomes a curve that does not exist: well-formed, and of no use to anybody."""
+
+    def change(data: dict[str, Any]) -> None:
+        begin, middle, end = re.split(rb"(?<=-----\n)|(?=-----END)", base64.b64decode(data[name]), maxsplit=2)
+        der = base64.b64decode(middle).replace(
+            bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
+        )
+        data[name] = base64.b64encode(begin + base64.encodebytes(der) + end).decode()
+
+    return change
+
+
 SPOILT: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda data: data.pop("tls.key"), "tls.key is missing"),
     (lambda data: data.update({"ca.crt": "AAAA"}), "no PEM certificate"),
     (lambda data: data.update({"tls.key": other_key()}), "the certificate and the key do not belong together"),
     (lambda data: data.update({"ca.key": other_key()}), "ca.key belongs to no certificate in ca.crt"),
     (lambda data: data.update({"tls.key": base64.b64encode(b"x").decode()}), "no PEM key"),
+    (without_a_known_curve("ca.key"), "ca.key belongs to no certificate"),
+    (without_a_known_curve("tls.key"), "no PEM key"),
+    (without_a_known_curve("tls.crt"), "no key that is known here"),
 ]
 
 

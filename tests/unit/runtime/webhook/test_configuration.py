@@ -19,6 +19,7 @@ from kaito.runtime.webhook import (
     Keeper,
     MatchCondition,
     Patched,
+    Reach,
     Unmanaged,
     Webhook,
 )
@@ -126,8 +127,10 @@ def test_defaulters_are_called_for_what_can_be_changed_and_cluster_scope_is_said
     assert "matchConditions" not in entry
 
 
-def kept(keeper: Keeper, host: Host, *webhooks: Webhook) -> Keeper:
-    reached = AtUrl("https://10.0.0.1")
+HERE = AtUrl("https://10.0.0.1")
+
+
+def kept(keeper: Keeper, host: Host, *webhooks: Webhook, reached: Reach = HERE) -> Keeper:
     keeper.bind(host.api_reader, host.name, reached, webhooks, WebhookMetrics(host.registry), virtual_clock.wall)
     keeper.own_user = ""
     return keeper
@@ -213,6 +216,48 @@ def test_a_role_that_nothing_has_any_more_is_taken_out_if_it_was_ours() -> None:
         host.api.call("POST", MUTATING, {"metadata": {"name": "others"}, "webhooks": []})
         assert await kept(Installed(), foreign, Webhook(Gadget, validate=nothing)).keep(CA)
         assert len(host.api.call("GET", MUTATING)["items"]) == 1
+
+    virtual_clock.run(scene())
+
+
+SECOND = Webhook(Namespace, validate=nothing)
+
+
+@pytest.mark.parametrize("reached", [HERE, InService("demo", "gadgets")])
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_entry_that_an_earlier_version_declared_goes_before_it_refuses_everything(
+    reached: Reach, shared: bool
+) -> None:
+    async def scene() -> None:
+        host = Host()
+        await kept(Installed(), host, Webhook(Gadget, validate=nothing), SECOND, reached=reached).keep(CA)
+        found = host.get(f"{VALIDATING}/gadgets")
+        assert len(found["webhooks"]) == 2
+        if shared:  # the field is owned by somebody else too, so that an apply leaves it
+            found["webhooks"][1]["timeoutSeconds"] = 7
+            host.api.call("PUT", f"{VALIDATING}/gadgets", found, manager="meddler")
+
+        later = kept(Installed(), Host(api=host.api), Webhook(Gadget, validate=nothing), reached=reached)
+        assert await later.keep(CA)
+
+        (entry,) = host.get(f"{VALIDATING}/gadgets")["webhooks"]
+        assert entry["name"] == "validate.gadgets.v1.example.com"
+
+    virtual_clock.run(scene())
+
+
+def test_fields_of_api_servers_that_are_newer_than_we_are_are_no_difference() -> None:
+    async def scene() -> None:
+        host = Host()
+        keeper = kept(Installed(), host, Webhook(Gadget, validate=nothing))
+        await keeper.keep(CA)
+        found = host.get(f"{VALIDATING}/gadgets")
+        found["webhooks"][0]["fromAVersionToCome"] = "Default"
+        host.api.call("PUT", f"{VALIDATING}/gadgets", found, manager="apiserver")
+
+        assert await keeper.keep(CA)
+
+        assert writes(host) == 1
 
     virtual_clock.run(scene())
 

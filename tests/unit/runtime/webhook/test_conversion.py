@@ -111,6 +111,7 @@ async def test_there_and_back_is_where_it_was_and_what_has_the_version_already_i
             "version example.com/v7 is not known; known are",
         ),
         (old("b") | {"kind": "Widget"}, "Widget demo/b: this kind is not converted here"),
+        (old("b") | {"metadata": "b"}, "Gadget without a name: to example.com/v1: metadata: Invalid value"),
     ],
 )
 async def test_t84_one_object_that_cannot_be_converted_fails_all_and_is_named(bad: dict[str, Any], why: str) -> None:

@@ -210,3 +210,29 @@ def test_t83_through_many_rotations_each_replica_serves_only_what_is_trusted(see
 
     assert len(certificates) >= 10
     assert len({parse(each)[0].issuer for each in certificates}) >= 4
+
+
+def test_an_authority_that_a_clock_gone_ahead_made_is_replaced_in_order_by_one_that_is_valid_now() -> None:
+    ahead = begin("tests", NAMES, POLICY, START + 30 * DAY)
+
+    published = at(ahead, 0)
+    assert published.coming is not None
+    assert published.serving == ahead.serving, "a clock of ours that is behind shall cost nothing"
+    assert at(published, 0.01) is published
+
+    promoted = at(published, 0.02, trusted=0.01)
+    assert promoted.serving.parsed.not_valid_before_utc <= START + 0.02 * DAY
+    assert at(promoted, 0.03) is promoted
+    assert at(promoted, 30) is promoted, "whose clock is ahead has nothing against it"
+
+
+def test_a_serving_certificate_that_a_clock_gone_ahead_made_is_renewed_at_once(first: Keys) -> None:
+    ahead = at(first, 90)
+    assert ahead.serving.parsed.not_valid_before_utc > START + 10 * DAY
+
+    renewed = at(ahead, 10)
+
+    assert renewed.serving.parsed.not_valid_before_utc <= START + 10 * DAY
+    assert renewed.authority == first.authority
+    assert at(renewed, 10) is renewed
+    assert at(renewed, 35) is renewed
