@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kaito.cli.crds import CRDFormat, render
-from kaito.cli.leader_election import AdmissionFenceOption
+from kaito.cli.leader_election import AdmissionFenceOption, LeaderElectOption
 from kaito.cli.manager import (
     CloudOption,
     ControllersOption,
@@ -24,6 +24,13 @@ ServiceAccountOption = Annotated[
     str, typer.Option(help="Whom to allow it, NAMESPACE/NAME; the namespace must exist.", metavar="NAMESPACE/NAME")
 ]
 NameOption = Annotated[str, typer.Option(help="Of the roles and bindings.")]
+LeaseNamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="KAITO_LEADER_ELECTION_NAMESPACE",
+        help="Namespace of the Leases. Default: the ServiceAccount's, where a pod has them.",
+    ),
+]
 FormatOption = Annotated[CRDFormat, typer.Option("--format", help="YAML documents, or one JSON list.")]
 
 
@@ -32,6 +39,8 @@ def rbac(
     cloud: CloudOption = None,
     node_provisioner: NodeProvisionerOption = NodeProvisioner.MACHINE,
     metrics_secure: MetricsSecureOption = False,
+    leader_elect: LeaderElectOption = None,
+    leader_election_namespace: LeaseNamespaceOption = None,
     leader_election_admission_fence: AdmissionFenceOption = False,
     service_account: ServiceAccountOption = "kaito-system/kaito",
     name: NameOption = "kaito",
@@ -65,6 +74,7 @@ def rbac(
         name,
         ObjectKey(account, namespace),
         secure_metrics=metrics_secure,
+        leases=None if leader_elect is False else leader_election_namespace or namespace,
         admission_fence=leader_election_admission_fence,
     )
     typer.echo(render(made, output_format), nl=False)
@@ -76,9 +86,10 @@ def objects(
     account: "ObjectKey",
     *,
     secure_metrics: bool = False,
+    leases: str | None = None,
     admission_fence: bool = False,
 ) -> list[dict[str, Any]]:
-    """The objects for an operator with these options, as JSON values."""
+    """The objects for an operator with these options, as JSON values; `leases` is where those of its elections lie."""
     from kaito.client.config import Config
     from kaito.controllers.operator import add_operator
     from kaito.runtime.election import LeaderElection
@@ -86,14 +97,15 @@ def objects(
     from kaito.runtime.rbac import needs_of, rules_of
     from kaito.runtime.roles import role_objects
 
-    # Never run: only what is declared to it is of interest. In a cluster, its Leases are beside it.
+    # Never run: only what is declared to it is of interest.
+    election = LeaderElection(namespace=leases, admission_fence=admission_fence) if leases else False
     manager = Manager(
         "kaito",
         Config("http://localhost"),
         metrics="0",
         health="0",
         secure_metrics=secure_metrics,
-        leader_election=LeaderElection(namespace=account.namespace, admission_fence=admission_fence),
+        leader_election=election,
     )
     add_operator(manager, options)
     return [each.to_dict() for each in role_objects(name, account, rules_of(needs_of(manager)))]

@@ -62,6 +62,20 @@ def test_an_operator_that_makes_no_nodes_may_not_touch_any() -> None:
     assert "create" in verbs(printed("--node-provisioner", "byo", "--cloud", "kwok"), "nodes")
 
 
+def test_leases_are_allowed_where_the_manager_has_them() -> None:
+    def of_leases(*arguments: str) -> list[str]:
+        return [
+            each["metadata"]["namespace"]
+            for each in printed(*arguments)
+            if any("leases" in rule["resources"] for rule in each.get("rules", []))
+        ]
+
+    assert of_leases() == ["kaito-system"]
+    assert of_leases("--service-account", "ml/runner") == ["ml"]
+    assert of_leases("--leader-election-namespace", "elections") == ["elections"]
+    assert of_leases("--no-leader-elect") == []
+
+
 def test_json_is_one_list() -> None:
     said = RUNNER.invoke(app, ["rbac", "--format", "json"])
     assert [each["kind"] for each in json.loads(said.output)["items"]] == [each["kind"] for each in printed()]
