@@ -1,6 +1,5 @@
 """kaito manager: the operator, as a process."""
 
-import asyncio
 import gc
 import logging
 import math
@@ -295,15 +294,18 @@ def _serve(config: "Config", options: "OperatorOptions", serving: Serving) -> No
     """Runs until stopped; what the command line can do something about ends the program with a line that says so."""
     from kaito.client.errors import LeadershipLost
     from kaito.controllers.leftover import LeftoverClaims
-    from kaito.runtime.servers import CannotListen
+    from kaito.runtime.process import run_process
+    from kaito.runtime.servers import CannotListen, cannot_listen
 
     try:
-        asyncio.run(_run(config, options, serving))
+        run_process(_run(config, options, serving))
     except CannotListen as error:
         fail(_taken(error))
     except LeadershipLost as error:
         fail(str(error))
     except ExceptionGroup as group:
+        if (taken := cannot_listen(group)) is not None:
+            fail(_taken(taken))
         refused = group.subgroup(LeftoverClaims)
         if refused is None:
             raise
@@ -364,7 +366,7 @@ _FLAGS = {"metrics": "--metrics-bind-address", "health": "--health-probe-bind-ad
 
 
 def _taken(error: "CannotListen") -> str:
-    flags = " and ".join(_FLAGS[role] for role in error.roles)
+    flags = " and ".join(_FLAGS.get(role, f"{role} server") for role in error.roles)
     return f"{flags}: cannot listen on {error.address}: {error.why}; choose another [HOST]:PORT, or 0 for none"
 
 

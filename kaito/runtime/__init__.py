@@ -31,6 +31,7 @@ from kaito.runtime.predicates import (
     spec_changed,
     update_matches,
 )
+from kaito.runtime.process import run_process
 from kaito.runtime.program import ManagerOptions, run_program
 from kaito.runtime.ratelimit import (
     BucketRateLimiter,
@@ -42,6 +43,7 @@ from kaito.runtime.ratelimit import (
 from kaito.runtime.reconciler import (
     DONE,
     KeyReconciler,
+    NoException,
     ReconcileError,
     Reconciler,
     ReconcileTimeout,
@@ -81,6 +83,7 @@ __all__ = [
     "Manager",
     "ManagerOptions",
     "MaxOfRateLimiter",
+    "NoException",
     "NotOurs",
     "Phase",
     "Predicate",
@@ -118,6 +121,7 @@ __all__ = [
     "reconcile_id",
     "resource_version_changed",
     "run_in_fence",
+    "run_process",
     "run_program",
     "run_until_signal",
     "spec_changed",

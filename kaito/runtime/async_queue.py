@@ -151,7 +151,7 @@ class AsyncQueue(Generic[K]):
     def _now(self) -> float:
         clock = self._clock
         if clock is None:
-            clock = self._clock = _clock_of(asyncio.get_running_loop())
+            clock = self._clock = clock_of(asyncio.get_running_loop())
         return clock()
 
     def _stop_taking(self) -> None:
@@ -210,7 +210,7 @@ class AsyncQueue(Generic[K]):
         self._set_timer()
 
 
-def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """The loop's clock; of loops that are not asyncio's own the machine's, since uvloop counts in milliseconds."""
     return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
 

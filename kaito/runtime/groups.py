@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from types import FrameType
 from typing import Any
+
+from kaito.runtime.reconciler import NoException, is_about_the_process
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Group:
         """Runs a member in a task of its own. One that has ended leaves the group by itself."""
         task = asyncio.get_running_loop().create_task(self._supervise(name, run), name=name)
         self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        task.add_done_callback(partial(self._leave, name))
         return task
 
     async def stop(self, timeout_s: float, names: Iterable[str] | None = None) -> None:
@@ -52,6 +55,11 @@ class Group:
                 extra={"what": task.get_name(), "waited_s": timeout_s, "where": where(task)},
             )
 
+    def _leave(self, name: str, task: asyncio.Task[None]) -> None:
+        # Another of its name may have come while it was left behind.
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
+
     async def _supervise(self, name: str, run: Awaitable[None]) -> None:
         try:
             await run
@@ -60,11 +68,13 @@ class Group:
                 raise
             # Something that it waited for was cancelled, not the member itself.
             self._on_failure(name, RuntimeError("what it waited for was cancelled"))
-        except Exception as error:
+        except BaseException as error:
+            if is_about_the_process(error):
+                raise
             if _is_cancelled():
                 log.exception("failed while it was stopped", extra={"what": name})
             else:
-                self._on_failure(name, error)
+                self._on_failure(name, error if isinstance(error, Exception) else NoException(error))
 
 
 async def end(tasks: Iterable[asyncio.Task[None]], timeout_s: float) -> list[asyncio.Task[None]]:

@@ -88,6 +88,7 @@ class Life:
         self._check_open("controller", controller.name)
         if controller.name in self._controllers:
             raise ValueError(f"two controllers are named {controller.name!r}; give one of them a name=")
+        _check_ended("controller", controller.name, self._working)
         controller.bind(self._manager)
         self._controllers[controller.name] = controller
         if self._controllers_begun:
@@ -98,6 +99,7 @@ class Life:
         self._check_open("service", name)
         if name in self._services:
             raise ValueError(f"two services are named {name!r}; give one of them another name")
+        _check_ended("service", name, self._stages[stage])
         self._services[name] = (service, stage)
         if stage in self._begun:
             self._start_service(name, service, stage)
@@ -285,3 +287,8 @@ class Life:
         log.error("failed, so the manager stops", extra={"what": what, "error": str(error)})
         self._failures.append((what, error))
         self._ended.set()
+
+
+def _check_ended(what: str, name: str, group: Group) -> None:
+    if name in group:
+        raise RuntimeError(f"{what} {name} was removed, but has not ended yet: await remove(), or add it later")

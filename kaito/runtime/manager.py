@@ -82,6 +82,7 @@ class Manager:
         api_reader: the same client, reading everything from the API server.
         events: tells people what was done; see `EventRecorder.event`.
         permissions: knows which permissions are missing.
+        crd_remedy: how the definition of a kind that the cluster lacks is brought there, in words; may be set.
 
     Raises:
         ValueError: an address is malformed, or neither config nor transport was given.
@@ -112,6 +113,7 @@ class Manager:
         read_wait_s: float = 2.0,
     ) -> None:
         self.name = name
+        self.crd_remedy = "apply its CustomResourceDefinition, and it is found by itself"
         self.rng = rng or random.Random()
         self.registry = CollectorRegistry()
         self.metrics = RuntimeMetrics(self.registry)
@@ -163,7 +165,7 @@ class Manager:
 
         Raises:
             ValueError: a controller, or a service, of that name is there already.
-            RuntimeError: the manager is stopping, or has stopped.
+            RuntimeError: the manager is stopping, or has stopped; or one of that name was removed and has not ended yet.
         """
         if isinstance(item, Controller):
             self._life.add_controller(item)  # type: ignore[arg-type]
@@ -234,14 +236,18 @@ class Manager:
         live, ready = self.servers.live, self.servers.ready
         live.add("ping", lambda: None)
         ready.add("shutdown", lambda: "the manager is stopping" if self._life.stopping else None)
-        ready.add_source(lambda: checks.informer_checks(self.cache.informers(), self.controllers))
+        ready.add_source(lambda: checks.informer_checks(self.cache.informers(), self.controllers, self.crd_remedy))
         ready.add_source(lambda: checks.controller_checks(self.controllers, self.cache.informers(), self._stuck_s))
         ready.add_source(lambda: checks.service_checks(self._life))
         ready.add_source(lambda: checks.election_checks(self.elections))
 
     def _debug(self) -> Mapping[str, object]:
         queues = checks.queues(self.controllers, self._stuck_s)
-        return {"manager": self.name, "controllers": queues, "caches": checks.caches(self.cache.informers())}
+        return {
+            "manager": self.name,
+            "controllers": queues,
+            "caches": checks.caches(self.cache.informers(), self.crd_remedy),
+        }
 
     def _add_process_metrics(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):

@@ -16,6 +16,7 @@ from kaito.runtime.async_queue import AsyncQueue
 from kaito.runtime.cells import Count
 from kaito.runtime.error_policy import is_power_of_two
 from kaito.runtime.ratelimit import ExponentialRateLimiter
+from kaito.runtime.reconciler import is_about_the_process
 
 S = TypeVar("S")
 
@@ -34,6 +35,9 @@ CONCURRENCY = 8
 TIMEOUT_S = 30.0
 FIRST_RETRY_S = 0.1
 RETRY_CAP_S = 60.0
+GONE_ATTEMPTS = 10
+"""So often, over some two minutes, a map is tried with an object that is gone: of those there may be ever more."""
+ALL_AFTER_S = 60.0
 
 
 @dataclass(slots=True)
@@ -77,7 +81,8 @@ class Mapper(Generic[S]):
     object once at a time. An event whose map fails (raises, takes more than 30 s, returns anything but keys) is kept
     and tried again, after 0.1 s and ever later up to a minute, or when the object's next event comes. The two are put
     together: the oldest old and the newest new state are kept, and some between; if there were more, all keys are added
-    once the map works. What is kept is so bounded by the number of objects.
+    once the map works. An object that is gone is given up in the end: then all keys are added, once a minute at most.
+    What is kept is so bounded by the number of objects.
 
     Args:
         name: of the watch, for messages.
@@ -113,6 +118,7 @@ class Mapper(Generic[S]):
         self._context = contextvars.copy_context()
         self._tasks: list[asyncio.Task[None]] = []
         self._room: asyncio.Event = asyncio.Event()
+        self._all: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """How many objects' events have no keys yet."""
@@ -143,6 +149,8 @@ class Mapper(Generic[S]):
         """Forgets everything; maps in progress are cancelled."""
         self._queue.close()
         self._letters.clear()
+        if self._all is not None:
+            self._all.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -166,7 +174,9 @@ class Mapper(Generic[S]):
                 _discard(answers)
                 return False
             self._hand_on(letter, answers)
-        except Exception as error:
+        except BaseException as error:
+            if is_about_the_process(error):
+                raise
             self._failed(identity, error)
             return False
         return True
@@ -187,9 +197,11 @@ class Mapper(Generic[S]):
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 self._hand_on(letter, [await _answer(self._call(obj)) for obj in self._objects(letter)])
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            if is_about_the_process(error):
                 raise
             self._failed(identity, error)
             self._put_back(identity, letter)
@@ -202,8 +214,22 @@ class Mapper(Generic[S]):
             # It is in the queue already, and tried at once.
             letter.put_before(later)
             return
+        if letter.new is None and self._delays.failures(identity) >= GONE_ATTEMPTS:
+            self._give_up(identity)
+            return
         self._letters[identity] = letter
         self._queue.add_after(identity, self._delays.delay_s(identity))
+
+    def _give_up(self, identity: Hashable) -> None:
+        self._delays.forget(identity)
+        if self._all is None:
+            fields = {"watch": self._name, "of": str(identity)}
+            log.warning("map of a watch fails for objects that are gone: all keys are added instead", extra=fields)
+            self._all = asyncio.get_running_loop().call_later(ALL_AFTER_S, self._add_all_instead)
+
+    def _add_all_instead(self) -> None:
+        self._all = None
+        self._add_all()
 
     def _failed(self, identity: Hashable, error: BaseException) -> None:
         self._errors.inc()
@@ -213,7 +239,7 @@ class Mapper(Generic[S]):
         log.log(level, "map of a watch failed, to be tried again", extra=fields, exc_info=error)
 
     def _hand_on(self, letter: Letter[S], answers: Iterable[object]) -> None:
-        for key in sorted({key for answer in answers for key in self._keys(answer)}):
+        for key in sorted({key for answer in answers for key in self._keys(answer)}, key=str):
             self._add(key, letter)
         if not letter.is_whole:
             self._add_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Generic, TypeVar, assert_never
 
@@ -10,7 +11,7 @@ from kaito.client.transport import Request
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
-from kaito.runtime.error_policy import OUTAGE_ERRORS, ErrorAction, FailureLog
+from kaito.runtime.error_policy import OUTAGE_ERRORS, ErrorAction, FailureLog, is_power_of_two
 from kaito.runtime.hot_loop import SOON_S, HotLoops
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.ratelimit import ExponentialRateLimiter, RateLimiter
@@ -53,6 +54,7 @@ class Outcomes(Generic[R]):
         self._rng = rng
         self._limiter = controller.rate_limiter or ExponentialRateLimiter(rng=rng)
         self._outages: RateLimiter[ObjectKey] = ExponentialRateLimiter(cap_s=OUTAGE_CAP_S, rng=rng)
+        self._limiter_faults = 0
         self._failures: FailureLog[ObjectKey] = FailureLog()
         self._hot_loops = HotLoops(controller.name, metrics.hot_loops)
 
@@ -119,9 +121,23 @@ class Outcomes(Generic[R]):
             self._dirty[item.key] = dirty_since
         limiter = self._outages if isinstance(error, OUTAGE_ERRORS) else self._limiter
         asked_s = getattr(error, "retry_after_s", None)
-        wait_s = max(limiter.delay_s(item.key), asked_s if isinstance(asked_s, (int, float)) else 0.0)
+        wait_s = max(self._delay_s(item.key, limiter), asked_s if isinstance(asked_s, (int, float)) else 0.0)
         self._queue.add_after(item.key, wait_s, priority=item.priority)
         return wait_s
+
+    def _delay_s(self, key: ObjectKey, limiter: RateLimiter[ObjectKey]) -> float:
+        """What a limiter says; it may be a controller's own, and wrong: that must cost neither the worker nor the loop."""
+        try:
+            delay_s = limiter.delay_s(key)
+            if 0 <= delay_s < math.inf:
+                return delay_s
+            why = f"it returned {delay_s!r}; return seconds, 0 or more"
+        except Exception as error:
+            why = f"it raised {error!r}"
+        self._limiter_faults += 1
+        if is_power_of_two(self._limiter_faults):
+            log.error("rate limiter failed", extra={"error": f"{type(limiter).__name__}.delay_s: {why}"})
+        return self._outages.delay_s(key)
 
     def _fields(self, key: ObjectKey, error: Exception) -> dict[str, object]:
         return {"error": str(error) or repr(error), "failures": self._failures.failures(key)}

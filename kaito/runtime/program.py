@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -20,9 +19,10 @@ from kaito.runtime import logs
 from kaito.runtime.election.options import LeaderElection
 from kaito.runtime.elections import Elections
 from kaito.runtime.manager import Manager
+from kaito.runtime.process import run_process
 from kaito.runtime.rbac import needs_of, rules_of
 from kaito.runtime.roles import role_objects
-from kaito.runtime.servers import CannotListen
+from kaito.runtime.servers import CannotListen, cannot_listen
 from kaito.runtime.signals import run_until_signal
 
 
@@ -75,7 +75,17 @@ def run_program(
             case _:
                 _run(make, chosen)
     except (ConfigError, CannotListen, LeadershipLost, ValueError) as error:
-        parser.error(str(error))
+        parser.error(_line(error))
+    except ExceptionGroup as group:
+        # Servers of services, such as one of webhooks.
+        refused = cannot_listen(group)
+        if refused is None:
+            raise
+        parser.error(_line(refused))
+
+
+def _line(error: Exception) -> str:
+    return error.what if isinstance(error, CannotListen) else str(error)
 
 
 def _run(make: MakeManager, chosen: argparse.Namespace) -> None:
@@ -88,7 +98,7 @@ def _run(make: MakeManager, chosen: argparse.Namespace) -> None:
         leader_election=_leader_election(chosen),
         debug=chosen.debug_endpoints,
     )
-    asyncio.run(run_until_signal(manager))
+    run_process(run_until_signal(manager))
 
 
 def _leader_election(chosen: argparse.Namespace) -> bool | LeaderElection:

@@ -67,6 +67,19 @@ class ReconcileTimeout(ReconcileError):
     """A reconcile did not end within its controller's `reconcile_timeout`, and was cancelled."""
 
 
+class NoException(Exception):
+    """Something raised a BaseException that is no Exception; its cause is that."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{cause!r}, which is no Exception, was raised")
+        self.__cause__ = cause
+
+
+def is_about_the_process(error: BaseException) -> bool:
+    """Whether it is not the fault of the work in which it was raised: that one must be let through."""
+    return isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit))
+
+
 class StrayCancellation(Exception):
     """Something that a reconcile waited for was cancelled, but not the reconcile; its cause says where."""
 
@@ -76,8 +89,9 @@ class Reconciler(Protocol, Generic[R_contra]):
 
     A reconcile is told which object, never why: it reads the world, does what is missing, and can be killed between any
     two API calls and run again. Raising an Exception means "try again later", with a delay that doubles, unless the
-    controller's `on_error` says otherwise; it concerns that one key only. What is no Exception is not about a key:
-    SystemExit and KeyboardInterrupt end the process, as they do in any task, and other BaseExceptions the manager.
+    controller's `on_error` says otherwise; it concerns that one key only. SystemExit and KeyboardInterrupt end the
+    process, as they do in any task; what else is no Exception (a library written in Rust that panics raises such) is a
+    `NoException`.
     """
 
     async def reconcile(self, obj: R_contra, /) -> Result:

@@ -42,15 +42,25 @@ class CannotListen(OSError):
         roles: what was to be served there: ``metrics``, ``health`` or both.
         address: where.
         why: the system's reason.
+        what: all of it in a sentence, without the system's number.
     """
 
     def __init__(self, error: OSError, roles: tuple[str, ...], address: Address) -> None:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
         what = f"{' and '.join(roles)} server: cannot listen on {address}: {why}; choose another address"
         super().__init__(error.errno, what)
+        self.what = what
         self.roles = roles
         self.address = address
         self.why = why
+
+
+def cannot_listen(error: BaseException) -> CannotListen | None:
+    """The first such error in what `Manager.run` raised, if that is all that is in it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [cannot_listen(each) for each in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, CannotListen) else None
 
 
 def parse_address(text: str) -> Address | None:

@@ -17,7 +17,7 @@ from kaito.informers.handlers import InformerEvent, Registration
 from kaito.informers.informer import Informer
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.async_queue import AsyncQueue, clock_of
 from kaito.runtime.channel import AnyChannel, Feed, identity_of
 from kaito.runtime.error_policy import is_power_of_two
 from kaito.runtime.mapping import Letter, Mapper
@@ -68,7 +68,7 @@ class Sources(Generic[R]):
         self._mappers: list[Mapper[Entry] | Mapper[object]] = []
         self._feeds: list[Feed[object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._now = asyncio.get_running_loop().time
+        self._now = clock_of(asyncio.get_running_loop())
 
     def subscribe(self) -> None:
         """Begins to listen; what is there already comes at once, as initial events."""

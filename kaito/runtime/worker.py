@@ -16,12 +16,20 @@ from kaito.client.errors import NotFound
 from kaito.client.transport import Request
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.async_queue import AsyncQueue
+from kaito.runtime.async_queue import AsyncQueue, clock_of
 from kaito.runtime.cancellation import CancelReason, current_work
 from kaito.runtime.logs import ReconcileFields, enter_log_context, leave_log_context
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.outcomes import Outcomes
-from kaito.runtime.reconciler import KeyReconciler, ReconcileTimeout, Result, StrayCancellation, TerminalError
+from kaito.runtime.reconciler import (
+    KeyReconciler,
+    NoException,
+    ReconcileTimeout,
+    Result,
+    StrayCancellation,
+    TerminalError,
+    is_about_the_process,
+)
 from kaito.runtime.workqueue import Item
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ class _Worker:
     Attributes:
         task: its task.
         item: what it works on; None: nothing.
-        began_at: since when; a time of the loop.
+        began_at: since when; a time of `clock_of` the loop.
         dirty_since: when the first event came that this reconcile handles; None: there was none.
         timed_out: whether it was cancelled since it took too long: another worker has its place.
         wrote: the last write of the reconcile in progress.
@@ -116,10 +124,10 @@ class Workers(Generic[R]):
         On cancellation what is being worked on is cancelled and waited for; another cancellation is passed on to it.
 
         Raises:
-            Exception: what the controller's `on_error` raised, or a BaseException that a reconcile did.
+            Exception: what a reconcile raised, if the controller's `on_error` says so.
         """
         loop = asyncio.get_running_loop()
-        self._now = loop.time
+        self._now = clock_of(loop)
         self._ended = loop.create_future()
         self._context = contextvars.copy_context()
         for _ in range(self._controller.concurrency):
@@ -135,7 +143,7 @@ class Workers(Generic[R]):
 
     def stuck(self) -> list[tuple[ObjectKey, float]]:
         """Keys whose reconcile timed out and has not ended yet, and for how many seconds it has run."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         late = (worker for worker in self._workers.values() if worker.timed_out)
         return [(worker.item.key, now - worker.began_at) for worker in late if worker.item is not None]
 
@@ -220,6 +228,10 @@ class Workers(Generic[R]):
                 raise
         except Exception as error:
             self._outcomes.failed(item, worker.dirty_since, error)
+        except BaseException as error:
+            if is_about_the_process(error):
+                raise
+            self._outcomes.failed(item, worker.dirty_since, NoException(error))
         else:
             if worker.timed_out:
                 self._outcomes.failed(item, worker.dirty_since, self._timeout())
@@ -256,7 +268,8 @@ class Workers(Generic[R]):
         return _checked(await _awaitable(reconciler.reconcile(obj), reconciler), reconciler)
 
     def _set_timer(self, due: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(due, self._look_for_timeouts, context=self._context)
+        wait_s = max(0.0, due - self._now())
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look_for_timeouts, context=self._context)
 
     def _look_for_timeouts(self) -> None:
         """One timer for all workers: a timer for each reconcile would cost each of them."""

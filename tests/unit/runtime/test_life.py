@@ -9,7 +9,7 @@ import pytest
 
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.resource import Resource
-from kaito.runtime import Controller, Manager, Service, Stage
+from kaito.runtime import DONE, Controller, Manager, Result, Service, Stage
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import FakeApi
 from tests.unit.runtime.managers import Slow, assert_nothing_left, manager, put
@@ -196,6 +196,65 @@ def test_a_controller_that_is_removed_ends_its_work_and_hears_no_more_and_can_co
         assert reconciler.ended == 3
         it.stop()
         await task
+        assert_nothing_left()
+
+    virtual_clock.run(main())
+
+
+def test_what_was_removed_and_has_not_ended_is_refused_by_its_name_and_harms_nobody() -> None:
+    async def main() -> None:
+        api, let_go = FakeApi(), asyncio.Event()
+        put(api, "a")
+
+        class Stubborn:
+            async def reconcile(self, _: ConfigMap) -> Result:
+                while not let_go.is_set():
+                    try:
+                        await let_go.wait()
+                    except asyncio.CancelledError:
+                        continue
+                return DONE
+
+        it = manager(api)
+        it.add(controller := Controller(ConfigMap, Stubborn()))
+        task = asyncio.create_task(it.run())
+        await asyncio.sleep(1.0)
+        removing = asyncio.create_task(it.remove("configmap"))
+        await asyncio.sleep(1.0)
+        refusal = "controller configmap was removed, but has not ended yet"
+        with pytest.raises(RuntimeError, match=refusal):
+            it.add(Controller(ConfigMap, Slow()))
+        await removing
+        with pytest.raises(RuntimeError, match=refusal):
+            it.add(controller)
+        assert not task.done()
+        let_go.set()
+        await asyncio.sleep(1.0)
+        it.add(Controller(ConfigMap, after := Slow()))
+        await asyncio.sleep(1.0)
+        assert after.ended == 1
+        it.stop()
+        await task
+        assert_nothing_left()
+
+    virtual_clock.run(main())
+
+
+def test_a_service_that_ends_with_what_is_no_exception_stops_the_manager_like_any_other() -> None:
+    class Panic(BaseException):
+        pass
+
+    class Panicking(Telling):
+        async def run(self) -> None:
+            raise Panic("at the disco")
+
+    async def main() -> None:
+        it = manager(FakeApi())
+        it.add(Panicking("mine", []))
+        with pytest.raises(ExceptionGroup, match="service mine failed") as caught:
+            await asyncio.wait_for(it.run(), 60.0)
+        (error,) = caught.value.exceptions
+        assert isinstance(error.__cause__, Panic)
         assert_nothing_left()
 
     virtual_clock.run(main())

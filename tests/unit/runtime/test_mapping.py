@@ -300,6 +300,53 @@ def test_a_function_that_is_no_coroutine_function_may_return_what_is_awaited() -
     play(lambda text: inner(text), script)
 
 
+def test_an_object_that_is_gone_and_whose_map_never_works_is_not_kept_for_ever_and_all_keys_are_added_instead() -> None:
+    def call(_: str) -> Iterable[ObjectKey]:
+        raise KeyError("never")
+
+    async def script(post: Post) -> None:
+        for number in range(100):
+            post.offer(f"gone-{number}", f"gone-{number}", None)
+        post.offer("there", None, "there")
+        await asyncio.sleep(60.0)
+        assert len(post.mapper) == 101
+        await asyncio.sleep(600.0)
+        assert len(post.mapper) == 1
+        assert 1 <= post.all <= 3
+
+    play(call, script)
+
+
+def test_what_a_map_raises_that_is_no_exception_is_a_failure_like_any_other() -> None:
+    class Panic(BaseException):
+        pass
+
+    for is_async in (False, True):
+        left = 2
+
+        def call(text: str) -> Iterable[ObjectKey]:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise Panic("oops")
+            return [key_of(text)]
+
+        async def script(post: Post) -> None:
+            post.offer("a", None, "a")
+            await asyncio.sleep(10.0)
+            assert post.names == ["a"]
+
+        play(made_async(call) if is_async else call, script)
+
+
+def test_keys_with_and_without_a_namespace_may_come_from_one_map() -> None:
+    async def script(post: Post) -> None:
+        post.offer("a", None, "a")
+        assert post.names == ["a", "a"]
+
+    play(lambda text: [ObjectKey(text), ObjectKey(text, "default")], script)
+
+
 def test_what_waits_is_forgotten_when_it_is_closed() -> None:
     async def script(post: Post) -> None:
         post.offer("x", None, "a")

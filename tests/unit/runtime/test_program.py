@@ -14,6 +14,8 @@ import pytest
 from kaito.client import Config
 from kaito.kube import Deployment
 from kaito.runtime import DONE, Controller, Manager, ManagerOptions, Result, run_program
+from kaito.runtime.program import MakeManager
+from kaito.runtime.servers import Address, listen
 from tests.unit.runtime.widgets import Widget
 
 KUBECONFIG = """\
@@ -44,10 +46,10 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[st
     return items
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, make: MakeManager = widgets) -> str:
     """The one line on stderr with which it ended."""
     with pytest.raises(SystemExit) as ended:
-        run_program(widgets, kinds=[Widget], arguments=arguments)
+        run_program(make, kinds=[Widget], arguments=arguments)
     assert ended.value.code == 1
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")]
     assert len(said) == 1, said
@@ -110,6 +112,26 @@ def test_a_mistake_is_one_line_and_exit_code_1(
 def test_an_address_that_is_none_is_named(kubeconfig: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "--kubeconfig", kubeconfig, "--metrics-bind-address", "localhost")
     assert "address 'localhost': expected HOST:PORT" in said
+
+
+def test_a_port_in_use_that_a_service_wanted_is_one_line_too(
+    kubeconfig: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+
+        class Listening:
+            async def run(self) -> None:
+                listen(address, ("webhook",))
+
+        def make(config: Config, **options: Unpack[ManagerOptions]) -> Manager:
+            manager = Manager("widgets", config, **options)
+            manager.add(Listening())
+            return manager
+
+        nowhere = ("--metrics-bind-address", "0", "--health-probe-bind-address", "0")
+        said = refused(capsys, "--kubeconfig", kubeconfig, *nowhere, make=make)
+    assert f": webhook server: cannot listen on {address}: Address already in use; choose another address" in said
 
 
 def test_leader_election_outside_of_a_cluster_asks_for_a_namespace(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -27,7 +29,7 @@ from kaito.runtime import (
     reconcile_id,
 )
 from kaito.testing import virtual_clock
-from tests.unit.runtime.widgets import Bench, Recording, Step, Widget, bench, running
+from tests.unit.runtime.widgets import Bench, Recording, Step, Widget, bench, fails, running
 
 TEN_S = timedelta(seconds=10)
 A = ObjectKey("a", "default")
@@ -321,20 +323,58 @@ def test_one_that_ignores_it_holds_the_end_up_until_it_ends_and_further_cancella
     virtual_clock.run(main())
 
 
-def test_what_is_no_exception_of_a_key_ends_the_controller() -> None:
-    class Stop(BaseException):
-        pass
+def test_what_is_raised_and_no_exception_harms_its_own_key_only(caplog: pytest.LogCaptureFixture) -> None:
+    class Panic(BaseException):
+        """As libraries written in Rust raise."""
 
-    async def step(_: Widget) -> Result:
-        raise Stop("now")
+    async def step(widget: Widget) -> Result:
+        if widget.metadata.name == "bad":
+            raise Panic("at the disco")
+        return DONE
 
     async def main() -> None:
-        it = bench(Recording(step))
-        async with working(it) as task:
+        reconciler = Recording(step)
+        it = bench(reconciler)
+        async with running(it):
+            it.put("bad")
+            await asyncio.sleep(1.0)
+            it.put("good")
+            await asyncio.sleep(1.0)
+            assert "good" in reconciler.names
+            assert reconciler.names.count("bad") > 3
+            assert it.count("controller_runtime_reconcile_panics_total") == reconciler.names.count("bad")
+
+    virtual_clock.run(main())
+    assert "Panic('at the disco'), which is no Exception, was raised" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [math.nan, -1.0, math.inf, None, ValueError("no delay")])
+def test_a_rate_limiter_that_is_wrong_costs_neither_the_worker_nor_the_loop(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong:
+        def delay_s(self, _: ObjectKey) -> float:
+            if isinstance(answer, Exception):
+                raise answer
+            return cast("float", answer)
+
+        def forget(self, _: ObjectKey) -> None: ...
+
+        def failures(self, _: ObjectKey) -> int:
+            return 0
+
+    async def main() -> None:
+        reconciler = Recording(fails(5, RuntimeError("oops")))
+        it = bench(reconciler, rate_limiter=Wrong())
+        async with running(it):
             it.put("a")
-            await asyncio.wait([task])
-            assert isinstance(task.exception(), Stop)
-            assert not it.controller.running
+            await asyncio.sleep(10.0)
+            times = [time for time, _, _ in reconciler.seen]
+            assert len(times) == 6
+            assert all(later > before for before, later in itertools.pairwise(times))
+
+    virtual_clock.run(main())
+    assert "rate limiter failed" in caplog.text
 
     virtual_clock.run(main())
 
