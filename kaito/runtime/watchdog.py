@@ -26,6 +26,7 @@ LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 _RUNTIME = "kaito.runtime."
 _STDLIB = sysconfig.get_path("stdlib")
+_INSTALLED = ("/site-packages/", "/dist-packages/")
 
 
 class WatchdogMetrics:
@@ -157,9 +158,10 @@ def place(frames: list[FrameType]) -> str:
     if not frames:
         return "an unknown place"
     ours = [_module(frame).startswith(_RUNTIME) for frame in frames]
-    called = (each for each, before, now in zip(frames[1:], ours, ours[1:], strict=False) if before and not now)
+    pairs = zip(frames[1:], ours, ours[1:], strict=False)
+    called = (each for each, before, now in pairs if before and not now and not _is_stdlib(each))
     # Where the runtime called nobody, the innermost line that is not the standard library's says more than the last.
-    others = (frame for frame in reversed(frames) if not frame.f_code.co_filename.startswith(_STDLIB))
+    others = (frame for frame in reversed(frames) if not _is_stdlib(frame))
     last = frames[-1]
     first = next(called, None) or next(others, last)
     return _described(first) if first is last else f"{_described(first)}, at {_described(last)}"
@@ -185,6 +187,12 @@ def _outermost_first(frame: FrameType | None) -> Iterator[FrameType]:
     if frame is not None:
         yield from _outermost_first(frame.f_back)
         yield frame
+
+
+def _is_stdlib(frame: FrameType) -> bool:
+    # What is installed may lie below it.
+    name = frame.f_code.co_filename
+    return name.startswith((_STDLIB, "<frozen")) and not any(each in name for each in _INSTALLED)
 
 
 def _module(frame: FrameType) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import sysconfig
 import time
+from types import FrameType
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from kaito.kube.core_v1 import ConfigMap
 from kaito.runtime import DONE, Result
-from kaito.runtime.watchdog import Watchdog, WatchdogMetrics
+from kaito.runtime.watchdog import Watchdog, WatchdogMetrics, place
 from kaito.testing import eventually
 from kaito.testing.fake_api import FakeApi
 from tests.unit.runtime.managers import manager, put
@@ -65,6 +69,22 @@ async def test_a_reconciler_that_blocks_is_named_in_one_line_with_controller_key
     assert again.getMessage() == "event loop turns again"
     assert vars(again)["blocked_s"] == pytest.approx(3 * BLOCKED_AFTER_S, abs=0.3)
     assert it.registry.get_sample_value("controller_loop_blocked_total") == 1.0
+
+
+async def test_code_that_was_installed_below_the_standard_library_is_not_taken_for_it() -> None:
+    stdlib = sysconfig.get_path("stdlib")
+
+    def frame(path: str, module: str) -> FrameType:
+        there: dict[str, Any] = {"__name__": module, "sys": sys}
+        exec(compile("frame = sys._getframe()", path, "exec"), there)
+        return cast("FrameType", there["frame"])
+
+    runtime = frame("/app/kaito/runtime/program.py", "kaito.runtime.program")
+    loop = frame(f"{stdlib}/asyncio/runners.py", "asyncio.runners")
+    worker = frame("/app/kaito/runtime/worker.py", "kaito.runtime.worker")
+    user = frame(f"{stdlib}/site-packages/mine.py", "mine")
+    assert place([runtime, loop, worker, user, loop]).startswith(f"{stdlib}/site-packages/mine.py:1 in <module>, at ")
+    assert place([user, loop]).startswith(f"{stdlib}/site-packages/mine.py:1")
 
 
 async def test_signs_of_life_are_measured_and_a_loop_that_turns_is_never_blamed(
