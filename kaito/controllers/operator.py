@@ -40,6 +40,7 @@ NodeProvisioner = Literal["machine", "nodeclaim", "byo"]
 
 ALL_CONTROLLERS: tuple[ControllerName, ...] = get_args(ControllerName)
 GRANT = "grant it with: kaito rbac | kubectl apply -f -"
+INSTALL = "install it with: kaito crds | kubectl apply -f -"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def add_operator(manager: Manager, options: OperatorOptions) -> None:
         options: how they work.
     """
     manager.permissions.remedy = GRANT
+    manager.crd_remedy = INSTALL
     registry = ClaimRegistry(manager.client, lambda kind: not manager.cache.informer(kind.kind).state.dormant)
     for kind in CLAIM_KINDS:
         manager.cache.add_label_index(kind.kind, keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL)

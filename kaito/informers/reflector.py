@@ -20,6 +20,8 @@ from kaito.client.errors import (
     KubeError,
     NotFound,
     Status,
+    TransportError,
+    Unauthorized,
     error_from_response,
     error_from_status,
 )
@@ -367,4 +369,10 @@ def hint(error: Exception, resource: ResourceType) -> str:
     if isinstance(error, Forbidden):
         what = f"{resource.plural}.{resource.group or 'core'}"
         return f"; grant get, list and watch on {what}, it is tried again by itself"
+    if isinstance(error, Unauthorized):
+        return "; give it other credentials: these are wrong or have expired"
+    if isinstance(error, TransportError):
+        if "CERTIFICATE" in str(error):
+            return "; give it the CA of the API server, and the address that the certificate is for"
+        return "; look whether the API server runs, and is there; it is tried again by itself"
     return ""

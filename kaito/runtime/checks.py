@@ -10,7 +10,7 @@ from kaito.kube.resource import Resource
 from kaito.runtime.controller import Controller
 from kaito.runtime.elections import Elections
 from kaito.runtime.life import Life
-from kaito.runtime.running import Phase
+from kaito.runtime.running import Phase, why_unsynced
 
 SILENT_S = 600.0
 """A watch is given up after 90 s without an event or bookmark, and listed anew when that repeats: ten minutes without
@@ -20,7 +20,7 @@ NAMED = 5
 
 
 def informer_checks(
-    informers: Iterable[Informer[Resource]], controllers: Iterable[Controller[Resource]]
+    informers: Iterable[Informer[Resource]], controllers: Iterable[Controller[Resource]], crd_remedy: str
 ) -> dict[str, str | None]:
     """``informer/KIND`` for each kind that is cached: whether it is synced, and its watch alive.
 
@@ -33,19 +33,20 @@ def informer_checks(
     for informer in informers:
         name = f"informer/{informer.kind.resource_type.group_kind}"
         missing = informer.state.dormant and informer.kind in declared - needed
-        fault = None if missing else informer_fault(informer)
+        fault = None if missing else informer_fault(informer, crd_remedy)
         # Several informers of one kind, with other scopes: the first that is not well speaks for them.
         found[name] = found.get(name) or fault
     return found
 
 
-def informer_fault(informer: Informer[Resource]) -> str | None:
+def informer_fault(informer: Informer[Resource], crd_remedy: str) -> str | None:
     """Why an informer is not as new as it could be, in a sentence."""
     age_s = _age_s(informer)
     heard = "" if age_s is None else f" (last heard of {age_s:.0f} s ago)"
     state = informer.state
     if state.error is not None:
-        return f"{'waiting for its CRD' if state.dormant else 'watch broken'}{heard}: {state.error}"
+        why = why_unsynced(informer, crd_remedy)
+        return why if state.dormant else f"watch broken{heard}: {why}"
     if not informer.synced:
         return "first list not in yet"
     if age_s is not None and age_s > SILENT_S:
@@ -121,7 +122,7 @@ def _described(controller: Controller[Resource], stuck_s: float) -> dict[str, ob
     return about
 
 
-def caches(informers: Iterable[Informer[Resource]]) -> list[dict[str, object]]:
+def caches(informers: Iterable[Informer[Resource]], crd_remedy: str) -> list[dict[str, object]]:
     """What each informer holds and how fresh it is."""
     return [
         {
@@ -130,7 +131,7 @@ def caches(informers: Iterable[Informer[Resource]]) -> list[dict[str, object]]:
             "objects": len(informer.store),
             "synced": informer.synced,
             "last_heard_s": _rounded(_age_s(informer)),
-            "fault": informer_fault(informer),
+            "fault": informer_fault(informer, crd_remedy),
         }
         for informer in informers
     ]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kaito.informers.informer import Informer
+from kaito.informers.reflector import hint
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.async_queue import AsyncQueue
@@ -131,13 +132,23 @@ class Running(Generic[R]):
                         "controller": controller.name,
                         "kind": str(kind.resource_type.group_kind),
                         "waited_s": round(waited_s, 1),
-                        "error": _why_unsynced(informer),
+                        "error": why_unsynced(informer, self._manager.crd_remedy),
                     },
                 )
 
 
-def _why_unsynced(informer: Informer[Resource]) -> str:
+def why_unsynced(informer: Informer[Resource], crd_remedy: str) -> str:
+    """Why an informer has not listed its kind, or cannot watch it, and what a person can do about it.
+
+    Args:
+        informer: which.
+        crd_remedy: how the definition of a kind that is missing is brought there.
+    """
     error = informer.state.error
     if error is None:
         return "its first list is not in yet"
-    return f"waiting for its CRD: {error}" if informer.state.dormant else str(error)
+    kind = informer.kind.resource_type
+    if informer.state.dormant:
+        what = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+        return f"waiting for its CRD: the API server serves no {what} {kind.version}; {crd_remedy}"
+    return f"{error}{hint(error, kind)}"
