@@ -165,7 +165,7 @@ class Manager:
 
         Raises:
             ValueError: a controller, or a service, of that name is there already.
-            RuntimeError: the manager is stopping, or has stopped; or one of that name was removed and has not ended yet.
+            RuntimeError: the manager is stopping, or has stopped; or what was removed under that name goes on.
         """
         if isinstance(item, Controller):
             self._life.add_controller(item)  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ class Outcomes(Generic[R]):
         return wait_s
 
     def _delay_s(self, key: ObjectKey, limiter: RateLimiter[ObjectKey]) -> float:
-        """What a limiter says; it may be a controller's own, and wrong: that must cost neither the worker nor the loop."""
+        """What a limiter says; it may be a controller's own, and wrong: that costs neither worker nor loop."""
         try:
             delay_s = limiter.delay_s(key)
             if 0 <= delay_s < math.inf:

@@ -1,4 +1,4 @@
-"""Process: runs a manager as all that a process does, and ends it though something in it does not let itself be ended."""
+"""Process: runs a manager as all that a process does, and ends it though something in it ignores its end."""
 
 from __future__ import annotations
 
