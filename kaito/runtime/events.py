@@ -127,7 +127,7 @@ class EventRecorder(Service):
             regarding: about which object; an event about one without a namespace lies in ``default``.
             type: ``Normal``, or ``Warning`` for what a person should look into.
             reason: why, for programs: CamelCase, at most 128 characters, such as ``LaunchFailed``.
-            action: what was done or tried, at most 128 characters, such as ``Launch``.
+            action: what was done or tried, at most 128 bytes, such as ``Launch``.
             note: the same for people; what is beyond 1 kB is cut off.
             related: another object that has to do with it.
 
@@ -284,8 +284,8 @@ def _check(said: Said) -> None:
         raise ValueError(f"event: type is {said.type!r}; expected {' or '.join(TYPES)}")
     if not _REASON.fullmatch(said.reason) or len(said.reason) > MAX_REASON:
         raise ValueError(f"event: reason is {said.reason!r}; expected CamelCase of at most {MAX_REASON} characters")
-    if not said.action or len(said.action) > MAX_REASON:
-        raise ValueError(f"event: action is {said.action!r}; expected 1 to {MAX_REASON} characters")
+    if not said.action or len(said.action.encode(errors="replace")) > MAX_REASON:
+        raise ValueError(f"event: action is {said.action!r}; expected 1 to {MAX_REASON} bytes")
     if not said.note:
         raise ValueError(f"event {said.reason}: note is empty; say for people what happened")
 

@@ -292,6 +292,7 @@ def test_a_long_note_is_cut_at_a_character() -> None:
         ({"reason": "R" * 129}, "at most 128 characters"),
         ({"action": ""}, "action is ''"),
         ({"action": "a" * 129}, "expected 1 to 128"),
+        ({"action": "ä" * 65}, "expected 1 to 128 bytes"),
         ({"note": ""}, "note is empty"),
         ({"regarding": ObjectReference(kind="Node")}, "regarding is Node ''; a kind and a name are needed"),
         ({"related": ObjectReference(name="x")}, "related is of no kind 'x'"),
