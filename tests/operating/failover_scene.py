@@ -78,6 +78,7 @@ class FailoverScene:
         self.ledger: list[Entry] = []
         self.counters: list[Counter] = []
         self.jobs = 0
+        self._enough = False
         self.rng = rng or random.Random(0)
         self._folder = folder
         self._numbers = itertools.count()
@@ -169,11 +170,15 @@ class FailoverScene:
 
     async def all_jobs_done(self) -> None:
         """Waits until every job is done. No more of them are made."""
-        self._tasks[1].cancel()
+        self._enough = True
+        # Not cancelled: a job that was made, and not counted, would be one too many.
+        await self._tasks[1]
 
         async def done() -> bool:
             found = await self.client.list(ConfigMap, namespace=self.namespace, labels="kind=job")
-            return len(found) == self.jobs and all(each.data.get("done") == each.data["wanted"] for each in found)
+            undone = [each.metadata.name for each in found if each.data.get("done") != each.data["wanted"]]
+            assert (len(found), undone) == (self.jobs, [])
+            return True
 
         await eventually(done, timeout_s=TIMEOUT_S, message="all jobs are done")
 
@@ -203,7 +208,7 @@ class FailoverScene:
 
     async def _make_jobs(self) -> None:
         """Work comes all the time, whoever leads, or nobody."""
-        while True:
+        while not self._enough:
             metadata = self._metadata(f"job-{self.jobs}", labels={"kind": "job"})
             await self.client.create(ConfigMap.model_validate({"metadata": metadata, "data": {"wanted": "x"}}))
             self.jobs += 1
