@@ -17,7 +17,7 @@ class Elections(Protocol):
     """Decides which controllers may work here. A manager calls all of this from its event loop."""
 
     def gate(self, controller: Controller[Resource]) -> BeforeWork | None:
-        """What a controller awaits between being warm and working; None: nothing. Called when it is started."""
+        """What a controller awaits between being warm and working; None: nothing. Called in its task."""
         ...
 
     async def run(self) -> None:

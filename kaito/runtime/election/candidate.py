@@ -81,6 +81,7 @@ class Candidate:
         self._clock = clock
         self._rng = rng
         self._elector: Elector | None = None
+        self._task: asyncio.Task[None] | None = None
         self._state = State()
         self._error: Exception | None = None
         self._failing_since: float | None = None
@@ -112,6 +113,7 @@ class Candidate:
 
     async def run(self, client: Client) -> None:
         """Campaigns, where the renewer wants it to."""
+        self._task = asyncio.current_task()
         try:
             if self.fenced_writes is not None:
                 await self._fence_in_server(client, self.fenced_writes)
@@ -130,6 +132,12 @@ class Candidate:
         self._stopped = True
         if self._elector is not None:
             self._elector.stop()
+
+    def abandon(self) -> None:
+        """Leaves the Lease to run out; called where the electors run."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
 
     async def has_won(self) -> None:
         """Waits, without a limit, until it leads."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from kaito.client.errors import LeadershipLost, TransportError
@@ -57,6 +57,10 @@ class Fence:
         self._clock = clock
         # One reference, replaced as a whole: the renewer's thread sets it, others read it.
         self._view = _View(False, -float("inf"))
+        self._sealed = False
+        # These two belong to the event loop that writes.
+        self._under_way = 0
+        self._given_up_at = -float("inf")
 
     def __repr__(self) -> str:
         return f"Fence({self.controller!r}, {self.lease}, {'open' if self.is_open else 'closed'})"
@@ -65,7 +69,7 @@ class Fence:
     def is_open(self) -> bool:
         """Whether a write may be sent now."""
         leads, renewed_at = self._view
-        return leads and self._clock() < renewed_at + self._renew_deadline_s
+        return leads and not self._sealed and self._clock() < renewed_at + self._renew_deadline_s
 
     def check(self) -> None:
         """Does nothing if a write may be sent now.
@@ -79,7 +83,8 @@ class Fence:
         ago = (
             f"was last renewed {self._clock() - renewed_at:.1f} s ago" if renewed_at > -float("inf") else "is not held"
         )
-        why = f"and counts for {self._renew_deadline_s:g} s" if leads else "and is not held any more"
+        held = leads and not self._sealed
+        why = f"and counts for {self._renew_deadline_s:g} s" if held else "and is not held any more"
         raise LeadershipLost(
             f"controller {self.controller}: nothing is written any more: lease {self.lease} {ago}"
             f"{f' {why}' if renewed_at > -float('inf') else ''}; another process may lead"
@@ -97,6 +102,35 @@ class Fence:
         """It is not held any more."""
         self._view = self._view._replace(leads=False)
 
+    def seal(self) -> None:
+        """Nothing is written any more, though the Lease may be renewed for a while yet."""
+        self._sealed = True
+
+    def give_up(self) -> None:
+        """A write was sent of which nobody knows whether it takes effect, and when."""
+        self._given_up_at = self._clock()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around a write. If it raises after it was sent, it was given up."""
+        self._under_way += 1
+        try:
+            yield
+        except LeadershipLost:
+            raise  # by the guard: it was not sent
+        except BaseException as error:
+            if not isinstance(error, TransportError) or error.sent:
+                self.give_up()
+            raise
+        finally:
+            self._under_way -= 1
+
+    def unsettled_s(self) -> float:
+        """Seconds for which a write may still arrive of which no answer came: it is given the time between the two
+        durations to travel, as one is that is sent just before the deadline."""
+        since = self._clock() if self._under_way else self._given_up_at
+        return max(0.0, since + self._lease_duration_s - self._renew_deadline_s - self._clock())
+
 
 def enter_fence(fence: Fence | None) -> None:
     """Puts what this task does from now on, and what it starts, behind a fence; None: behind none."""
@@ -110,6 +144,9 @@ def current_fence() -> Fence | None:
 
 def check_leadership() -> None:
     """For clients other than this library's (a cloud's SDK): call it right before what must not be done by two.
+
+    It finds the fence in the context of whoever calls. ``loop.run_in_executor`` and threads of one's own have none, and
+    there it does nothing: use ``asyncio.to_thread`` or `run_in_fence`.
 
     Raises:
         LeadershipLost: this runs for a controller that may not lead any more.
@@ -151,13 +188,18 @@ async def fence_writes(request: Request, handler: Handler) -> Response:
     guarded = dataclasses.replace(request, guard=fence.check)
     try:
         async with _until_lease_ends(fence):
-            return await handler(guarded)
+            with fence.writing():
+                response = await handler(guarded)
     except TimeoutError as error:
         raise TransportError(
             f"{request.describe()}: lease {fence.lease} of controller {fence.controller} ended before the answer came",
             sent=True,
             timed_out=True,
         ) from error
+    if response.status >= 500:
+        # Proxies answer so when the server was cut off half-way, and the server when its storage is slow.
+        fence.give_up()
+    return response
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from kaito.runtime.election.admission_fence import Written
 from kaito.runtime.election.candidate import Candidate
 from kaito.runtime.election.clock import uptime_s
 from kaito.runtime.election.fence import enter_fence
+from kaito.runtime.election.fresh_caches import FreshCaches
 from kaito.runtime.election.metrics import ElectionMetrics
 from kaito.runtime.election.options import LeaderElection
 from kaito.runtime.election.renewer import LoopRenewer, Renewer, ThreadRenewer
@@ -70,7 +71,7 @@ class LeaseElections:
         # Here, and not when the first controller is started: it is the program's mistake, and found at once.
         self.options = options.in_namespace()
         self._manager = manager
-        self._cache = cache
+        self._fresh_caches = FreshCaches(cache)
         self._clock = clock or (uptime_s if transport is None else _loop_time)
         self._rng = rng
         self._metrics = ElectionMetrics(registry)
@@ -109,6 +110,8 @@ class LeaseElections:
         )
         self._candidates[controller.name] = candidate
         self._controllers[controller.name] = controller
+        # From the start on: a map of its watches that writes does not do so while it stands by either.
+        enter_fence(candidate.fence)
         return partial(self._await_leadership, candidate, controller)
 
     async def run(self) -> None:
@@ -138,15 +141,27 @@ class LeaseElections:
     async def release(self, controller: str) -> None:
         """See `Elections.release`. From now on what still runs of the controller writes nothing.
 
-        Cancelled, or when the API server does not answer, the Lease is left to run out.
+        A write that was sent and given up, by a reconcile that was cancelled for one, may still take effect: the Lease
+        is kept for as long as it is given to travel. Cancelled, or when the API server does not answer, the Lease is
+        left to run out.
         """
         candidate = self._candidates.pop(controller, None)
         if candidate is None:
             return
-        candidate.fence.close()
-        if candidate.campaigns:
-            self._renewer.call(candidate.stop)
-            await candidate.has_ended()
+        fence = candidate.fence
+        fence.seal()
+        if not candidate.campaigns:
+            return
+        try:
+            if (wait_s := fence.unsettled_s()) > 0:
+                fields = {"controller": controller, "lease": str(candidate.lease), "wait_s": round(wait_s, 1)}
+                log.info("a write got no answer, so the lease is kept until it must have arrived", extra=fields)
+                await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            self._renewer.call(candidate.abandon)
+            raise
+        self._renewer.call(candidate.stop)
+        await candidate.has_ended()
 
     def fault(self) -> str | None:
         """See `Elections.fault`."""
@@ -154,15 +169,14 @@ class LeaseElections:
         return next((fault for fault in faults if fault is not None), None)
 
     async def _await_leadership(self, candidate: Candidate, controller: Controller[Resource]) -> None:
-        candidate.campaigns = True
         if self.options.admission_fence:
             candidate.fenced_writes = self._written_alone(controller)
         fields = {"controller": controller.name, "lease": str(candidate.lease)}
         log.info("controller stands by", extra=fields)
         await self._renewer.start(candidate.run, f"elector of {candidate.lease}")
+        candidate.campaigns = True
         await candidate.has_won()
-        enter_fence(candidate.fence)
-        await self._catch_up(controller)
+        await self._fresh_caches.wait(controller.needed_kinds)
         log.info("controller leads", extra=fields)
 
     def _written_alone(self, controller: Controller[Resource]) -> frozenset[Written]:
@@ -174,11 +188,6 @@ class LeaseElections:
             what = ", ".join(sorted(f"{each.operation} {each.resource}" for each in shared))
             log.warning("not fenced in the API server", extra={"controller": controller.name, "shared": what})
         return own - shared
-
-    async def _catch_up(self, controller: Controller[Resource]) -> None:
-        """Lists its kinds anew: what the leader before wrote must be seen before anything is decided."""
-        informers = [self._cache.informer(kind) for kind in dict.fromkeys(controller.kinds)]
-        await asyncio.gather(*(informer.relist() for informer in informers if informer.synced))
 
     async def _first_loss(self) -> Candidate:
         while True:

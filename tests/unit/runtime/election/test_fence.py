@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -151,3 +152,60 @@ async def test_other_threads_see_at_once_what_the_renewers_thread_says() -> None
     thread.start()
     thread.join()
     assert it.is_open
+
+
+def test_a_write_without_an_answer_is_given_the_time_between_the_durations_to_arrive() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        it = fence(loop.time)
+        enter_fence(it)
+        it.renew(loop.time())
+        await fence_writes(WRITE, Api())
+        assert it.unsettled_s() == 0.0
+        writing = asyncio.create_task(fence_writes(WRITE, Api(5.0)))
+        await asyncio.sleep(1.0)
+        assert it.unsettled_s() == pytest.approx(5.0)
+        writing.cancel()
+        await asyncio.wait([writing])
+        await asyncio.sleep(2.0)
+        assert it.unsettled_s() == pytest.approx(3.0)
+        await asyncio.sleep(3.0)
+        assert it.unsettled_s() == 0.0
+
+    virtual_clock.run(main())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "unsettled"),
+    [
+        (Response(409, {}, b""), False),
+        (Response(504, {}, b""), True),
+        (TransportError("refused", sent=False), False),
+        (TransportError("reset", sent=True), True),
+        (LeadershipLost("by the guard"), False),
+    ],
+)
+def test_only_what_may_have_been_stored_is_waited_for(outcome: Response | Exception, unsettled: bool) -> None:
+    async def main() -> None:
+        async def answer(_: Request) -> Response:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        it = fence(asyncio.get_running_loop().time)
+        enter_fence(it)
+        it.renew(asyncio.get_running_loop().time())
+        with contextlib.suppress(TransportError, LeadershipLost):
+            await fence_writes(WRITE, answer)
+        assert (it.unsettled_s() > 0.0) is unsettled
+
+    virtual_clock.run(main())
+
+
+def test_sealed_it_is_closed_though_the_lease_is_renewed() -> None:
+    it = fence(lambda: 100.0)
+    it.renew(100.0)
+    it.seal()
+    it.renew(100.0)
+    with pytest.raises(LeadershipLost, match="and is not held any more"):
+        it.check()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from kaito.client import Client, LeadershipLost, Request
 from kaito.kube.coordination_v1 import Lease
-from kaito.kube.core_v1 import ConfigMap
+from kaito.kube.core_v1 import ConfigMap, Secret
 from kaito.kube.object_key import ObjectKey
-from kaito.runtime import DONE, Controller, Manager, Result
+from kaito.runtime import DONE, Controller, Manager, Result, Watch
 from kaito.runtime.election import LeaderElection
+from kaito.runtime.life import GRACE_S
+from kaito.runtime.watch import AnyWatch
 from kaito.testing import eventually, virtual_clock
 from kaito.testing.fake_api import FakeApi, Fault, Hang, Refuse
 
@@ -51,7 +53,7 @@ class Writer:
 class Process:
     """A manager with one controller of ConfigMaps, that can be told from others by its user agent."""
 
-    def __init__(self, api: FakeApi, name: str, **election: Any) -> None:
+    def __init__(self, api: FakeApi, name: str, *, watches: Sequence[AnyWatch] = (), **election: Any) -> None:
         self.api = api
         self.name = name
         self.writer = Writer(name)
@@ -66,7 +68,7 @@ class Process:
             leader_election=LeaderElection(**options),
             check_permissions=False,
         )
-        self.manager.add(Controller(ConfigMap, self.writer))
+        self.manager.add(Controller(ConfigMap, self.writer, watches=watches))
         self.task = asyncio.create_task(self.manager.run())
 
     @property
@@ -237,6 +239,78 @@ def test_what_the_leader_before_wrote_is_seen_before_anything_is_decided() -> No
         api.faults.clear()
         await eventually(lambda: second.works)
         assert second.writer.seen["a"] == "late"
+        await second.stop()
+
+    virtual_clock.run(main())
+
+
+def test_a_write_that_was_given_up_has_had_its_time_to_arrive_before_another_leads() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        # Sent, and stored whenever the API server likes: its answer does not come, and the reconcile is cancelled.
+        api.faults.add(Fault(Hang(), verb="patch", resource="configmaps", times=None, only=first._is_mine))
+        put(api, "b")
+        await eventually(lambda: "b" in first.writer.seen)
+        stops_at = time()
+        await first.stop()
+        await eventually(lambda: second.works)
+        kept_s = second.writer.called_at[0] - (stops_at + GRACE_S)
+        assert kept_s == pytest.approx(DURATION_S - DEADLINE_S, abs=0.5)
+        await second.stop()
+
+    virtual_clock.run(main())
+
+
+def test_what_outlasts_its_cancellation_writes_nothing_while_the_lease_is_kept_for_an_earlier_write() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        only = Process(api, "first")
+        await eventually(lambda: only.works)
+        api.faults.add(Fault(Hang(), verb="patch", resource="configmaps", times=1))
+        late: list[asyncio.Task[ConfigMap]] = []
+
+        async def write_later() -> ConfigMap:
+            await asyncio.sleep(GRACE_S + RETRY_S * 1.5)  # the Lease was renewed once more
+            return await only.manager.client.patch(ConfigMap, ObjectKey("a", "default"), {"data": {"late": "yes"}})
+
+        async def leave_behind() -> None:
+            late.append(asyncio.create_task(write_later()))
+
+        only.writer.before = leave_behind
+        put(api, "b")
+        await eventually(lambda: late)
+        await only.stop()
+        for each in await asyncio.gather(*late, return_exceptions=True):
+            assert isinstance(each, LeadershipLost)
+
+    virtual_clock.run(main())
+
+
+def test_a_map_that_writes_is_refused_while_its_controller_stands_by() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        put(api, "a")
+        first = Process(api, "first")
+        await eventually(lambda: first.works)
+        outcomes: list[str] = []
+
+        async def writes(obj: Secret) -> list[ObjectKey]:
+            try:
+                await second.manager.client.patch(ConfigMap, ObjectKey("a", "default"), {"data": {"map": "yes"}})
+            except LeadershipLost:
+                outcomes.append("refused")
+                raise
+            outcomes.append("written")
+            return []
+
+        second = Process(api, "second", watches=[Watch(Secret, map=writes)])
+        api.call("POST", "/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}})
+        await eventually(lambda: len(outcomes) > 2)
+        assert set(outcomes) == {"refused"}
+        await first.stop()
+        await eventually(lambda: outcomes[-1] == "written", timeout_s=90.0)
         await second.stop()
 
     virtual_clock.run(main())
