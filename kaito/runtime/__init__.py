@@ -54,7 +54,7 @@ from kaito.runtime.reconciler import (
 from kaito.runtime.running import Phase
 from kaito.runtime.service import Runnable, Service, Stage
 from kaito.runtime.signals import run_until_signal, stopped_by_signals
-from kaito.runtime.watch import Watch
+from kaito.runtime.watch import Owned, Watch
 from kaito.runtime.workqueue import LOW_PRIORITY, Item, QueuedKey, QueueSnapshot, WorkQueue
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "MaxOfRateLimiter",
     "NoException",
     "NotOurs",
+    "Owned",
     "Phase",
     "Predicate",
     "QueueSnapshot",

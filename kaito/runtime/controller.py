@@ -17,7 +17,7 @@ from kaito.runtime.error_policy import ErrorPolicy, default_error_policy
 from kaito.runtime.ratelimit import RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.runtime.running import Phase, Running
-from kaito.runtime.watch import AnyWatch, EventFilter, as_keys, as_values
+from kaito.runtime.watch import AnyOwned, AnyWatch, EventFilter, Owned, as_keys, as_values
 from kaito.runtime.workqueue import LOW_PRIORITY
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Controller(Generic[R]):
         kind: the class of its objects; what the queue's keys name.
         reconciler: what to do.
         name: in metrics and logs; default the kind in lower case. Unique in a manager.
-        owns: kinds that it makes, with a controller owner reference to its object: their changes concern the owner.
+        owns: kinds that it makes, with a controller owner reference to its object: their changes concern the owner; or
+            `Owned`, which has a filter.
         watches: further kinds whose changes concern its objects.
         channels: events from elsewhere that concern them.
         needs: permissions beyond what watching needs.
@@ -62,7 +63,7 @@ class Controller(Generic[R]):
         reconciler: Reconciler[R] | KeyReconciler,
         *,
         name: str | None = None,
-        owns: Sequence[type[Resource]] = (),
+        owns: Sequence[type[Resource] | AnyOwned] = (),
         watches: Sequence[AnyWatch] = (),
         channels: Sequence[AnyChannel] = (),
         needs: Sequence[Access] = (),
@@ -85,7 +86,8 @@ class Controller(Generic[R]):
         self.kind = kind
         self.reconciler = reconciler
         self.name = name or kind.resource_type.kind.lower()
-        self.owns = tuple(owns)
+        self.owned = tuple(each if isinstance(each, Owned) else Owned(each) for each in owns)
+        self.owns: tuple[type[Resource], ...] = tuple(each.kind for each in self.owned)
         self.watches = tuple(watches)
         self.channels = tuple(channels)
         self.needs = tuple(needs)

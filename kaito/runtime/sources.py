@@ -22,7 +22,7 @@ from kaito.runtime.channel import AnyChannel, Feed, identity_of
 from kaito.runtime.error_policy import is_power_of_two
 from kaito.runtime.mapping import Letter, Mapper
 from kaito.runtime.metrics import ControllerMetrics
-from kaito.runtime.watch import AnyWatch, EventFilter, as_values
+from kaito.runtime.watch import AnyOwned, AnyWatch, EventFilter, as_values
 from kaito.runtime.workqueue import LOW_PRIORITY
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class Sources(Generic[R]):
         """Begins to listen; what is there already comes at once, as initial events."""
         controller, cache, add = self._controller, self._cache, self._registrations.append
         add(cache.informer(controller.kind).add_handler(self._own_handler()))
-        for kind in controller.owns:
-            add(cache.informer(kind).add_handler(self._on_owned))
+        for owned in controller.owned:
+            add(cache.informer(owned.kind).add_handler(self._owned_handler(owned)))
         for watch in controller.watches:
             add(cache.informer(watch.kind).add_handler(self._handler_of(watch)))
         for channel in controller.channels:
@@ -108,6 +108,18 @@ class Sources(Generic[R]):
         def handle(event: InformerEvent[R]) -> None:
             if passes is None or passes(event):
                 self._enqueue(event.key, event.initial)
+
+        return handle
+
+    def _owned_handler(self, owned: AnyOwned) -> Callable[[InformerEvent[Resource]], None]:
+        passes = self._filter(owned.kind, owned.where)
+
+        def handle(event: InformerEvent[Resource]) -> None:
+            old, new = event.change.old, event.change.new
+            # Another owner is news to both, whatever else of the object has changed.
+            moved = old is not None and new is not None and old.owner != new.owner
+            if passes is None or moved or passes(event):
+                self._on_owned(event)
 
         return handle
 

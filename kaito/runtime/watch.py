@@ -64,6 +64,23 @@ AnyWatch: TypeAlias = Watch[Any]
 """A watch of whatever kind: what a controller's list of watches holds."""
 
 
+class Owned(Generic[R]):
+    """A kind that a controller makes, with a filter: ``owns=[Owned(Deployment, where=generation_changed())]``.
+
+    Args:
+        kind: the class of what is made.
+        where: only events that pass concern the owner; another owner always passes.
+    """
+
+    def __init__(self, kind: type[R], *, where: EventFilter[R] | None = None) -> None:
+        self.kind = kind
+        self.where = where
+
+
+AnyOwned: TypeAlias = Owned[Any]
+"""An owned kind: what a controller's list of them holds."""
+
+
 def as_values(references: Callable[..., str | Iterable[str] | None]) -> Callable[[Resource], Iterable[str]]:
     """Makes a function that may return one value, several or none return several."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from kaito.kube.core_v1 import ConfigMap, Node, Secret
 from kaito.kube.object_key import ObjectKey
-from kaito.runtime import DONE, Controller, Result, Watch
+from kaito.runtime import DONE, Controller, Owned, Result, Watch, spec_changed
 from kaito.runtime.reconciler import KeyReconciler
 from kaito.testing import virtual_clock
 from kaito.testing.fake_api import Fault, Refuse
@@ -88,6 +88,38 @@ def test_changes_of_owned_objects_concern_their_owner_and_nobody_else() -> None:
             it.api.call("DELETE", "/api/v1/namespaces/default/secrets/owned")
             await asyncio.sleep(0.1)
             assert reconciler.names == ["a", "a"]
+
+    virtual_clock.run(main())
+
+
+def test_of_owned_objects_only_events_that_pass_concern_their_owner_and_another_owner_always() -> None:
+    def owner(made: dict[str, Any]) -> dict[str, Any]:
+        metadata = made["metadata"]
+        reference = {"apiVersion": "example.com/v1", "kind": "Widget", "name": metadata["name"]}
+        return {**reference, "uid": metadata["uid"], "controller": True}
+
+    async def main() -> None:
+        reconciler = Recording()
+        it = bench(reconciler, owns=[Owned(Secret, where=spec_changed())])
+        a, b = owner(it.put("a")), owner(it.put("b"))
+        path = "/api/v1/namespaces/default/secrets/owned"
+
+        def patch(body: dict[str, Any]) -> None:
+            it.api.call("PATCH", path, body, content_type="application/merge-patch+json")
+
+        async with running(it):
+            it.other("secrets", "owned", ownerReferences=[a])
+            await asyncio.sleep(0.1)
+            reconciler.seen.clear()
+            patch({"metadata": {"labels": {"x": "y"}}})
+            await asyncio.sleep(0.1)
+            assert reconciler.names == []
+            patch({"data": {"x": "eQ=="}})
+            await asyncio.sleep(0.1)
+            assert reconciler.names == ["a"]
+            patch({"metadata": {"ownerReferences": [b]}})
+            await asyncio.sleep(0.1)
+            assert reconciler.names == ["a", "a", "b"]
 
     virtual_clock.run(main())
 
