@@ -57,6 +57,7 @@ def test_what_ends_by_itself_ends_as_it_does_and_leaves_nothing() -> None:
         await asyncio.sleep(0)
         raise LookupError("gone")
 
+    before = threading.enumerate()
     with pytest.raises(LookupError, match="gone"):
         run_process(main())
-    assert threading.enumerate() == [threading.main_thread()]
+    assert threading.enumerate() == before
