@@ -74,6 +74,14 @@ class AsyncQueue(Generic[K]):
         """See `WorkQueue.snapshot`."""
         return self._queue.snapshot(self._now())
 
+    def waiting_for(self, seconds: float) -> list[K]:
+        """See `WorkQueue.waiting_for`."""
+        return self._queue.waiting_for(seconds, self._now())
+
+    def count_from_now(self) -> None:
+        """See `WorkQueue.count_from`."""
+        self._queue.count_from(self._now())
+
     def add(self, key: K, *, priority: int = 0) -> None:
         """Makes a key ready. Ignored once the queue is drained or closed."""
         if self._taking and self._queue.add(key, self._now(), priority=priority) and self._getters:

@@ -17,6 +17,7 @@ from kaito.runtime.cancellation import CancelReason
 from kaito.runtime.elections import BeforeWork
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.sources import Sources
+from kaito.runtime.standby import stand_by
 from kaito.runtime.worker import Workers
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Running(Generic[R]):
         self._report: asyncio.TimerHandle | None = None
         self.phase = Phase.SYNCING
         self.queue: AsyncQueue[ObjectKey] = AsyncQueue(self._metrics.queue)
-        dirty: dict[ObjectKey, float] = {}
+        self._dirty = dirty = dict[ObjectKey, float]()
         self.sources = Sources(controller, manager.cache, self.queue, dirty, self._metrics, manager.rng)
         self.workers = Workers(controller, manager, self.queue, dirty, self._metrics)
 
@@ -69,7 +70,8 @@ class Running(Generic[R]):
             self.sources.subscribe()
             await self._wait_synced()
             if self._advance(Phase.STANDBY) and before_work is not None:
-                await before_work()
+                store = self._manager.cache.informer(self._controller.kind).store
+                await stand_by(before_work, self.queue, self._dirty, store)
             if self._advance(Phase.WORKING):
                 await self._work()
         finally:

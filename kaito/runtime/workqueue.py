@@ -259,6 +259,15 @@ class WorkQueue(Generic[K]):
             self._make_ready(key, entry)
         return now - since
 
+    def waiting_for(self, seconds: float, now: float) -> list[K]:
+        """The keys that have been ready for at least so long."""
+        return [key for key, entry in self._ready.items() if now - entry.since >= seconds]
+
+    def count_from(self, now: float) -> None:
+        """What is ready has been so since now, for all that is told of how long it waited. The order stays."""
+        for entry in self._ready.values():
+            entry.since = now
+
     def snapshot(self, now: float) -> QueueSnapshot[K]:
         """What is in the queue now; sorts it."""
         ready = sorted(self._ready.items(), key=lambda item: (-item[1].priority, item[1].sequence))
