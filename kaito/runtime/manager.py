@@ -118,8 +118,16 @@ class Manager:
         self.registry = CollectorRegistry()
         self.metrics = RuntimeMetrics(self.registry)
         self._connect(config, transport, middleware, cache, read_wait_s)
+        self.events = EventRecorder(self.api_reader, self.name, registry=self.registry, now=now, rng=self.rng)
         self.elections = elections_of(
-            leader_election, name, self.cache, config, transport, registry=self.registry, rng=self.rng
+            leader_election,
+            name,
+            self.cache,
+            config,
+            transport,
+            registry=self.registry,
+            events=self.events,
+            rng=self.rng,
         )
         security = _security(self.api_reader, metrics_certificates) if secure_metrics else None
         watchdog = Watchdog(WatchdogMetrics(self.registry), blocked_after_s=blocked_after_s)
@@ -127,7 +135,7 @@ class Manager:
         shown = self._debug if debug else None
         self.servers = Servers(self.registry, watchdog, *where, security=security, debug=shown)
         self._life = Life(self, self.elections, grace_s, start_timeout_s, stop_timeout_s)
-        self._add_services(check_permissions, now, security)
+        self._add_services(check_permissions, security)
         self._stuck_s = stuck_s
         self._add_checks()
 
@@ -221,10 +229,7 @@ class Manager:
                 await self._transport.aclose()
             log.info("manager stopped", extra={"manager": self.name})
 
-    def _add_services(
-        self, check_permissions: bool, now: Callable[[], datetime], security: SecureMetrics | None
-    ) -> None:
-        self.events = EventRecorder(self.api_reader, self.name, registry=self.registry, now=now, rng=self.rng)
+    def _add_services(self, check_permissions: bool, security: SecureMetrics | None) -> None:
         self.permissions = Preflight(self.api_reader, partial(needs_of, self), rng=self.rng)
         self._life.add_service("cache", self.cache, Stage.CACHES)
         self.add(self.events)

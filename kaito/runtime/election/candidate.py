@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from kaito.client.client import Client
 from kaito.client.errors import KubeError
+from kaito.kube.core_v1 import ObjectReference
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.election.admission_fence import NotInPod, Written, identity_of_pod, install
 from kaito.runtime.election.clock import uptime_s
@@ -26,6 +28,9 @@ from kaito.runtime.election.record import Rules, State
 log = logging.getLogger(__name__)
 
 
+Announce = Callable[[ObjectReference, str, str], None]
+
+
 class Candidate:
     """One controller that wants to lead. Made in the manager's event loop; its elector may run in another thread.
 
@@ -35,6 +40,7 @@ class Candidate:
         options: see there.
         metrics: where its own are.
         ended: called in the manager's loop when its elector has ended.
+        announce: tells people what was done, in an event about the Lease; called in the manager's loop.
         clock: seconds, counting up.
         rng: source of jitter.
 
@@ -52,6 +58,7 @@ class Candidate:
         metrics: ElectionMetrics,
         ended: Callable[[Candidate], None],
         *,
+        announce: Announce | None = None,
         clock: Callable[[], float] = uptime_s,
         rng: random.Random | None = None,
     ) -> None:
@@ -78,6 +85,7 @@ class Candidate:
         self._metrics = LeaseMetrics(metrics, lease.name)
         self._metrics.status.set(0)
         self._tell_ended = ended
+        self._announce = announce
         self._clock = clock
         self._rng = rng
         self._elector: Elector | None = None
@@ -161,6 +169,12 @@ class Candidate:
             self._metrics.status.set(float(leads))
         if leads and not led:
             self._in_loop(self._won.set)
+            self._tell_people(state, "BecomeLeader", "became leader of")
+        elif led and (state.phase is Phase.RELEASED or state.holder != self._rules.identity):
+            # Not of a Lease that could not be renewed: the event would not arrive either, and hold the end up.
+            self._tell_people(before, "StopLeading", "stopped leading")
+        if state.phase is Phase.PROBATION and before.phase is not Phase.PROBATION:
+            self._tell_of_probation(state)
         if state.holder and state.holder != before.holder:
             self._metrics.transitions.inc()
             fields = {"lease": str(self.lease), "holder": state.holder}
@@ -205,6 +219,25 @@ class Candidate:
             else:
                 self.failed(None)
                 return
+
+    def _tell_people(self, state: State, action: str, what: str) -> None:
+        if self._announce is not None and state.lease is not None:
+            meta, kind = state.lease.metadata, state.lease
+            about = ObjectReference(
+                api_version=kind.api_version, kind=kind.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid
+            )
+            note = f"{self._rules.identity} {what} controller {self.controller}"
+            self._in_loop(partial(self._announce, about, action, note))
+
+    def _tell_of_probation(self, state: State) -> None:
+        fields = {
+            "lease": str(self.lease),
+            "controller": self.controller,
+            "wait_s": round(state.probation_ends_at - self._clock(), 1),
+            "why": "no earlier lease is known, and one may have been deleted under a leader; a first start waits once",
+            "remedy": "make the lease beforehand, without a spec, or set trusts_absence",
+        }
+        log.info("controller leads once its lease has lasted", extra=fields)
 
     def _lose(self) -> None:
         log.error("lease lost", extra={"lease": str(self.lease), "why": self.why_lost})

@@ -19,6 +19,8 @@ from kaito.client.errors import LeadershipLost
 from kaito.client.transport import AiohttpTransport, Transport
 from kaito.informers.cache import Cache
 from kaito.kube.coordination_v1 import Lease
+from kaito.kube.core_v1 import ObjectReference
+from kaito.kube.events_v1 import Event
 from kaito.runtime.access import Access
 from kaito.runtime.election import admission_fence
 from kaito.runtime.election.admission_fence import Written
@@ -30,6 +32,7 @@ from kaito.runtime.election.metrics import ElectionMetrics
 from kaito.runtime.election.options import LeaderElection
 from kaito.runtime.election.renewer import LoopRenewer, Renewer, ThreadRenewer
 from kaito.runtime.elections import BeforeWork, Elections
+from kaito.runtime.events import EventRecorder
 from kaito.runtime.rbac import implied_by
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class LeaseElections:
         transport: instead, for tests under virtual time: electors run in the manager's own event loop.
         clock: seconds, counting up, in every thread alike; default `uptime_s`, and with a transport the loop's.
         registry: where metrics go; None: nowhere.
+        events: says who leads, in events about the Leases; None: nobody does.
         rng: source of jitter.
 
     Raises:
@@ -66,6 +70,7 @@ class LeaseElections:
         transport: Transport | None = None,
         clock: Callable[[], float] | None = None,
         registry: CollectorRegistry | None = None,
+        events: EventRecorder | None = None,
         rng: random.Random | None = None,
     ) -> None:
         # Here, and not when the first controller is started: it is the program's mistake, and found at once.
@@ -75,6 +80,7 @@ class LeaseElections:
         self._clock = clock or (uptime_s if transport is None else _loop_time)
         self._rng = rng
         self._metrics = ElectionMetrics(registry)
+        self._events = events
         self._candidates: dict[str, Candidate] = {}
         self._controllers: dict[str, Controller[Resource]] = {}
         self._ended: asyncio.Queue[Candidate] = asyncio.Queue()
@@ -89,8 +95,10 @@ class LeaseElections:
     @property
     def needs(self) -> Sequence[Access]:
         """What it needs to be allowed to do: in the namespace of the Leases."""
-        leases = Access(Lease, "get", "list", "watch", "create", "update", namespace=self.options.namespace)
-        return (leases, *admission_fence.needs()) if self.options.admission_fence else (leases,)
+        place = self.options.namespace
+        leases = Access(Lease, "get", "list", "watch", "create", "update", namespace=place)
+        events = (Access(Event, "create", "patch", namespace=place),) if self._events is not None else ()
+        return (leases, *events, *(admission_fence.needs() if self.options.admission_fence else ()))
 
     def gate(self, controller: Controller[Resource]) -> BeforeWork:
         """See `Elections.gate`.
@@ -105,6 +113,7 @@ class LeaseElections:
             self.options,
             self._metrics,
             self._ended.put_nowait,
+            announce=self._announce,
             clock=self._clock,
             rng=self._rng,
         )
@@ -179,6 +188,10 @@ class LeaseElections:
         await self._fresh_caches.wait(controller.needed_kinds)
         log.info("controller leads", extra=fields)
 
+    def _announce(self, lease: ObjectReference, action: str, note: str) -> None:
+        if self._events is not None:
+            self._events.event(lease, "Normal", "LeaderElection", action, note)
+
     def _written_alone(self, controller: Controller[Resource]) -> frozenset[Written]:
         """What this controller writes, and no other of the manager: one Lease can stand for that."""
         own = admission_fence.written(implied_by(controller))
@@ -208,6 +221,7 @@ def elections_of(
     transport: Transport | None,
     *,
     registry: CollectorRegistry | None = None,
+    events: EventRecorder | None = None,
     rng: random.Random | None = None,
 ) -> Elections | None:
     """The elections that a manager was told to have; None: it works on everything, whoever else does."""
@@ -218,7 +232,7 @@ def elections_of(
     options = LeaderElection() if chosen is True else chosen
     own = None if config is not None else transport
     return LeaseElections(
-        options, manager=manager, cache=cache, config=config, transport=own, registry=registry, rng=rng
+        options, manager=manager, cache=cache, config=config, transport=own, registry=registry, events=events, rng=rng
     )
 
 

@@ -132,7 +132,9 @@ class Rules:
         """When the Lease of another may be taken."""
         duration_s = self._duration_s(state.lease)
         if not state.holder and duration_s <= RELEASED_DURATION_S:
-            return -NEVER
+            # Empty in place of one that somebody held: that one may have been deleted under its leader.
+            replaced = duration_s == 0.0 and state.longest_s > RELEASED_DURATION_S
+            return state.observed_at + state.longest_s if replaced else -NEVER
         return state.observed_at + duration_s
 
     def step(self, state: State, event: Event, now: float, wall: datetime) -> tuple[State, Action | None]:

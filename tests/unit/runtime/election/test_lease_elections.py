@@ -12,6 +12,7 @@ import pytest
 from kaito.client import Client, LeadershipLost, Request
 from kaito.kube.coordination_v1 import Lease
 from kaito.kube.core_v1 import ConfigMap, Secret
+from kaito.kube.events_v1 import Event
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime import DONE, Controller, Manager, Result, Watch
 from kaito.runtime.election import LeaderElection
@@ -324,6 +325,37 @@ def test_a_first_start_without_a_lease_waits_for_one_duration_unless_told_otherw
         await eventually(lambda: only.works, timeout_s=60.0)
         assert DURATION_S <= only.writer.called_at[0] <= DURATION_S + RETRY_S + 0.2
         await only.stop()
+
+    virtual_clock.run(main())
+
+
+def test_who_waits_for_that_is_told_why_for_how_long_and_what_helps(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        only = Process(FakeApi(), "first", trusts_absence=False)
+        await asyncio.sleep(1.0)
+        await only.stop()
+
+    with caplog.at_level("INFO"):
+        virtual_clock.run(main())
+    (record,) = [each for each in caplog.records if each.message == "controller leads once its lease has lasted"]
+    assert (record.__dict__["controller"], record.__dict__["wait_s"]) == ("configmap", DURATION_S)
+    assert "set trusts_absence" in record.__dict__["remedy"]
+
+
+def test_events_about_the_lease_say_who_became_leader_and_who_stopped() -> None:
+    async def main() -> None:
+        api = FakeApi()
+        first, second = await two(api)
+        await first.stop()
+        await eventually(lambda: second.works)
+        await second.stop()
+        told = [(each["regarding"]["name"], each["action"], each["note"]) for each in api.objects(Event)]
+        assert told == [
+            (LEASE.name, "BecomeLeader", "first became leader of controller configmap"),
+            (LEASE.name, "StopLeading", "first stopped leading controller configmap"),
+            (LEASE.name, "BecomeLeader", "second became leader of controller configmap"),
+            (LEASE.name, "StopLeading", "second stopped leading controller configmap"),
+        ]
 
     virtual_clock.run(main())
 

@@ -363,3 +363,21 @@ def test_who_loses_the_race_for_a_free_lease_follows() -> None:
     one.found(lease("third", 7), 1.2)
     assert one.state.phase is Phase.FOLLOWING
     assert one.rules.wakes_at(one.state) == pytest.approx(16.2)
+
+
+def empty_lease(version: int) -> Lease:
+    metadata = {"name": "widgets", "namespace": "system", "uid": f"u{version}", "resourceVersion": str(version)}
+    return Lease.model_validate({"metadata": metadata, "spec": {}})
+
+
+def test_an_empty_lease_is_free_at_once_unless_somebody_held_the_one_before_it() -> None:
+    it = One()
+    assert it.tell(Tick(), 0.0) is Asked.READ
+    assert it.found(empty_lease(5), 0.1) is Asked.TAKE
+    it = One()
+    it.tell(Watching(True), 0.0)
+    it.found(lease("other", 5), 0.1)
+    # Deleted under its leader, and made again: "other" may still believe.
+    assert it.tell(Noticed(empty_lease(9)), 2.0) is None
+    assert it.tell(Tick(), 16.9) is None
+    assert it.tell(Tick(), 17.0) is Asked.TAKE
