@@ -16,6 +16,8 @@ SILENT_S = 600.0
 """A watch is given up after 90 s without an event or bookmark, and listed anew when that repeats: ten minutes without
 either mean that nothing gets through, errors or not."""
 STUCK_S = 600.0
+# What a reconcile that ran out of its time has to end before it is said to be stuck.
+ENDING_S = 60.0
 NAMED = 5
 
 
@@ -55,7 +57,7 @@ def informer_fault(informer: Informer[Resource], crd_remedy: str) -> str | None:
 
 
 def controller_checks(
-    controllers: Iterable[Controller[Resource]], informers: Iterable[Informer[Resource]], stuck_s: float
+    controllers: Iterable[Controller[Resource]], informers: Iterable[Informer[Resource]], stuck_s: float | None
 ) -> dict[str, str | None]:
     """``controller/NAME`` for each: it works or stands by, and no key has been worked on for longer than `stuck_s`.
 
@@ -69,7 +71,7 @@ def controller_checks(
     }
 
 
-def controller_fault(controller: Controller[Resource], stuck_s: float) -> str | None:
+def controller_fault(controller: Controller[Resource], stuck_s: float | None) -> str | None:
     """Why a controller does not do its work, in a sentence. To stand by is well."""
     if controller.phase is Phase.STOPPED:
         return "not running"
@@ -83,10 +85,18 @@ def controller_fault(controller: Controller[Resource], stuck_s: float) -> str | 
     return f"stuck working on {named}{more}: its reconciler does not return"
 
 
-def stuck_keys(controller: Controller[Resource], stuck_s: float) -> list[tuple[object, float]]:
-    """The keys that have been worked on for longer than that, longest first, with their seconds."""
+def stuck_keys(controller: Controller[Resource], stuck_s: float | None) -> list[tuple[object, float]]:
+    """The keys that have been worked on for longer than that, longest first, with their seconds.
+
+    Args:
+        controller: whose.
+        stuck_s: how long is too long; None: `STUCK_S`, or longer where its reconciles may take longer.
+    """
     if not controller.running:
         return []
+    if stuck_s is None:
+        timeout = controller.reconcile_timeout
+        stuck_s = STUCK_S if timeout is None else max(STUCK_S, timeout.total_seconds() + ENDING_S)
     return [(work.key, work.seconds) for work in controller.queue.in_work() if work.seconds > stuck_s]
 
 
@@ -105,12 +115,12 @@ def election_checks(elections: Elections | None) -> dict[str, str | None]:
     return {} if elections is None else {"leader-election": elections.fault()}
 
 
-def queues(controllers: Iterable[Controller[Resource]], stuck_s: float) -> dict[str, object]:
+def queues(controllers: Iterable[Controller[Resource]], stuck_s: float | None) -> dict[str, object]:
     """Each controller's phase and queue, by name, for people who look into a running manager."""
     return {controller.name: _described(controller, stuck_s) for controller in controllers}
 
 
-def _described(controller: Controller[Resource], stuck_s: float) -> dict[str, object]:
+def _described(controller: Controller[Resource], stuck_s: float | None) -> dict[str, object]:
     about: dict[str, object] = {"phase": str(controller.phase), "concurrency": controller.concurrency}
     if controller.running:
         held = controller.queue.snapshot()

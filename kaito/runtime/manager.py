@@ -72,7 +72,8 @@ class Manager:
         grace_s: seconds that reconciles in progress have to end at a stop.
         start_timeout_s: seconds that a stage may hold up those after it.
         stop_timeout_s: seconds that controllers, and each stage, have to end once they are cancelled.
-        stuck_s: seconds after which a key that is worked on is stuck, which /readyz tells.
+        stuck_s: seconds after which a key that is worked on is stuck, which /readyz tells; default 600, and for a
+            controller with a longer `reconcile_timeout` that and a minute.
         blocked_after_s: seconds without a turn after which the event loop is blocked, which the log and probes tell.
         debug: serves /debug/queues, which names objects, beside the probes.
         read_wait_s: how long cached reads wait for own writes.
@@ -107,7 +108,7 @@ class Manager:
         grace_s: float = GRACE_S,
         start_timeout_s: float = START_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
-        stuck_s: float = checks.STUCK_S,
+        stuck_s: float | None = None,
         blocked_after_s: float = BLOCKED_AFTER_S,
         debug: bool = False,
         read_wait_s: float = 2.0,

@@ -17,6 +17,7 @@ from kaito.client.errors import (
     ServiceUnavailable,
     TooManyRequests,
     TransportError,
+    Unauthorized,
 )
 from kaito.kube.authentication_v1 import SelfSubjectReview
 from kaito.kube.authorization_v1 import ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec
@@ -66,6 +67,7 @@ class Preflight(Service):
         self._rng = rng or random.Random()
         self._who = ""
         self._missing: Mapping[Grant, tuple[str, ...]] = {}
+        self._refused = ""
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ class Preflight(Service):
 
     def fault(self) -> str | None:
         """Names the first of what is missing. See `Service.fault`."""
+        if self._refused:
+            return f"cannot be checked, since the credentials are refused: {self._refused}"
         lines = _lines(self._who, self._missing)
         if not lines:
             return None
@@ -94,6 +98,9 @@ class Preflight(Service):
                 missing = await self._look(asked)
             except _NO_ANSWER as error:
                 log.info("permissions cannot be checked yet", extra={"error": str(error)})
+            except Unauthorized as error:
+                self._refused = str(error)
+                log.warning("permissions cannot be checked: the credentials are refused", extra={"error": str(error)})
             except NotFound as error:
                 log.info("permissions cannot be checked: there are no access reviews", extra={"error": str(error)})
                 return
@@ -101,6 +108,7 @@ class Preflight(Service):
                 log.warning("permissions cannot be checked", extra={"error": str(error)})
                 return
             else:
+                self._refused = ""
                 self._tell(missing)
                 if not missing:
                     return

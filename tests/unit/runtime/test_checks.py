@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from kaito.informers import InformerOptions
@@ -76,6 +77,34 @@ def test_a_key_that_is_worked_on_for_too_long_is_named_with_its_seconds() -> Non
         assert fault is not None
         assert fault.startswith("stuck working on default/a for 30 s, default/b for 30 s, ")
         assert fault.endswith(" and 2 more: its reconciler does not return")
+
+    play(it, script)
+
+
+def test_a_reconcile_within_its_own_long_time_limit_is_not_stuck() -> None:
+    api = FakeApi()
+    put(api, "a")
+    it = manager(api)
+    it.add(Controller(ConfigMap, Slow(4000.0), reconcile_timeout=timedelta(hours=1)))
+
+    async def script() -> None:
+        await asyncio.sleep(3000.0)
+        assert it.servers.ready.fault("controller/configmap") is None
+
+    play(it, script)
+
+
+def test_a_reconcile_without_a_time_limit_is_stuck_after_ten_minutes() -> None:
+    api = FakeApi()
+    put(api, "a")
+    it = manager(api)
+    it.add(Controller(ConfigMap, Slow(4000.0), reconcile_timeout=None))
+
+    async def script() -> None:
+        await asyncio.sleep(590.0)
+        assert it.servers.ready.fault("controller/configmap") is None
+        await asyncio.sleep(20.0)
+        assert (it.servers.ready.fault("controller/configmap") or "").startswith("stuck working on default/a for 6")
 
     play(it, script)
 

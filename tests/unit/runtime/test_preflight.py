@@ -155,6 +155,23 @@ def test_a_server_that_is_away_is_asked_later_and_nobody_is_accused_meanwhile() 
     virtual_clock.run(main())
 
 
+def test_refused_credentials_are_no_permission_and_are_tried_again() -> None:
+    async def main() -> None:
+        api = Reviews("patch nodes")
+        api.refuses = 401
+        it = preflight(api)
+        task = asyncio.create_task(it.run())
+        await asyncio.sleep(5)
+        assert "the credentials are refused" in (it.fault() or "")
+        api.refuses = None
+        await asyncio.sleep(20)
+        assert "may not patch nodes" in (it.fault() or "")
+        task.cancel()
+        await asyncio.wait([task])
+
+    virtual_clock.run(main())
+
+
 def test_a_server_without_such_reviews_is_taken_at_its_word() -> None:
     async def main() -> None:
         api = Reviews()
