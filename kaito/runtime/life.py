@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,8 @@ class Life:
         self._electing = Group(self._election_failed)
         self._begun: set[Stage] = set()
         self._controllers_begun = False
+        # Removed, and still at work: they ignore that they are cancelled.
+        self._hanging: set[str] = set()
         self._starting_since: dict[str, float] = {}
 
     @property
@@ -210,7 +213,8 @@ class Life:
             await asyncio.wait([task, ended])
 
     def _start_controller(self, controller: Controller[Resource]) -> None:
-        self._working.start(controller.name, self._run_controller(controller))
+        task = self._working.start(controller.name, self._run_controller(controller))
+        task.add_done_callback(partial(self._controller_ended, controller.name))
 
     async def _run_controller(self, controller: Controller[Resource]) -> None:
         gate = self._elections.gate(controller) if self._elections is not None else None
@@ -254,13 +258,24 @@ class Life:
             return
         for name in names:
             if name in self._working:
-                # It would not end: only its lease's end may let another work.
-                continue
-            try:
-                async with asyncio.timeout(self._stop_timeout_s):
-                    await self._elections.release(name)
-            except Exception as error:
-                log.warning("leadership was not given up", extra={"controller": name, "error": repr(error)})
+                # It does not end: until it has, only its lease's end may let another work.
+                self._hanging.add(name)
+            else:
+                await self._release(name)
+
+    async def _release(self, name: str) -> None:
+        assert self._elections is not None
+        try:
+            async with asyncio.timeout(self._stop_timeout_s):
+                await self._elections.release(name)
+        except Exception as error:
+            log.warning("leadership was not given up", extra={"controller": name, "error": repr(error)})
+
+    def _controller_ended(self, name: str, _: asyncio.Task[None]) -> None:
+        """One that was removed, and hung, has ended after all: now another may lead."""
+        if name in self._hanging and not self.stopping:
+            self._hanging.discard(name)
+            self._electing.start(f"release of {name}", self._release(name))
 
     def _check_open(self, what: str, name: str) -> None:
         if self.stopping:

@@ -215,7 +215,10 @@ def test_what_was_removed_and_has_not_ended_is_refused_by_its_name_and_harms_nob
                         continue
                 return DONE
 
-        it = manager(api)
+        told: list[str] = []
+        elections = Elected(told)
+        elections.won.set()
+        it = manager(api, leader_election=elections)
         it.add(controller := Controller(ConfigMap, Stubborn()))
         task = asyncio.create_task(it.run())
         await asyncio.sleep(1.0)
@@ -228,8 +231,10 @@ def test_what_was_removed_and_has_not_ended_is_refused_by_its_name_and_harms_nob
         with pytest.raises(RuntimeError, match=refusal):
             it.add(controller)
         assert not task.done()
+        assert told == ["configmap elected"]
         let_go.set()
         await asyncio.sleep(1.0)
+        assert told == ["configmap elected", "configmap released"]
         it.add(Controller(ConfigMap, after := Slow()))
         await asyncio.sleep(1.0)
         assert after.ended == 1
