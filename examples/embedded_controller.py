@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Annotated, ClassVar, Unpack
 
-from kaito.client import Client, Config, NotFound
+from kaito.client import Client, Config, NotFound, merge_patch
 from kaito.kube import AGE, ConfigMap, CRDOptions, Deployment, KubeModel, Limits, ObjectKey, PrinterColumn, Resource
 from kaito.runtime import DONE, Applier, Controller, Manager, ManagerOptions, Result, Watch, run_program
 
@@ -20,7 +20,7 @@ class WebsiteSpec(KubeModel):
 
 
 class WebsiteStatus(KubeModel):
-    ready: int = 0
+    ready_replicas: int = 0
     message: str = ""
 
 
@@ -28,7 +28,11 @@ class Website(Resource, group="web.example.com", version="v1"):
     spec: WebsiteSpec
     status: WebsiteStatus = WebsiteStatus()
     crd: ClassVar[CRDOptions] = CRDOptions(
-        columns=(PrinterColumn("Ready", ".status.ready", "integer"), PrinterColumn("Message", ".status.message"), AGE)
+        columns=(
+            PrinterColumn("Ready", ".status.readyReplicas", "integer"),
+            PrinterColumn("Message", ".status.message"),
+            AGE,
+        )
     )
 
 
@@ -43,11 +47,11 @@ class WebsiteReconciler:
         except NotFound:
             return await self._report(site, WebsiteStatus(message=f"create the ConfigMap {site.spec.pages}"))
         deployment = (await self._applier.apply(servers(site, pages), owner=site)).object
-        return await self._report(site, WebsiteStatus(ready=deployment.status.ready_replicas))
+        return await self._report(site, WebsiteStatus(ready_replicas=deployment.status.ready_replicas))
 
     async def _report(self, site: Website, status: WebsiteStatus) -> Result:
         if status != site.status:
-            await self._client.status.patch(Website, site.key, {"status": status.model_dump()})
+            await self._client.status.patch(Website, site.key, {"status": merge_patch(site.status, status)})
         return DONE
 
 

@@ -27,6 +27,7 @@ from kaito.client.errors import (
     TransportError,
     Unauthorized,
 )
+from kaito.client.merge_patch import merge_patch
 from kaito.client.middleware import Handler, Middleware, WriteLimitMiddleware, dry_run, usual_middleware
 from kaito.client.observed import ObservedTransport
 from kaito.client.reader import Reader
@@ -84,5 +85,6 @@ __all__ = [
     "from_kubeconfig",
     "in_cluster",
     "load_config",
+    "merge_patch",
     "usual_middleware",
 ]
