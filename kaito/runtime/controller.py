@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.access import Access
+from kaito.runtime.arguments import Arguments
 from kaito.runtime.async_queue import AsyncQueue
 from kaito.runtime.cancellation import CancelReason
-from kaito.runtime.channel import AnyChannel
+from kaito.runtime.channel import AnyChannel, Channel
 from kaito.runtime.elections import BeforeWork
 from kaito.runtime.error_policy import ErrorPolicy, default_error_policy
 from kaito.runtime.ratelimit import RateLimiter
 from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.runtime.running import Phase, Running
-from kaito.runtime.watch import AnyOwned, AnyWatch, EventFilter, Owned, as_keys, as_values
+from kaito.runtime.watch import AnyOwned, AnyWatch, EventFilter, Owned, Watch, as_keys, as_values
 from kaito.runtime.workqueue import LOW_PRIORITY
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Controller(Generic[R]):
 
     Raises:
         ValueError: an argument is out of its range.
-        TypeError: the reconciler has neither ``reconcile`` nor ``reconcile_key``.
+        TypeError: an argument is of another type; the reconciler has neither ``reconcile`` nor ``reconcile_key``.
     """
 
     def __init__(
@@ -75,14 +76,16 @@ class Controller(Generic[R]):
         on_error: ErrorPolicy = default_error_policy,
         sync_timeout: timedelta = SYNC_TIMEOUT,
     ) -> None:
-        what = f"Controller({kind.__name__})"
-        if concurrency < 1:
-            raise ValueError(f"{what}: concurrency is {concurrency}; at least 1 is needed")
-        for argument, value in (("reconcile_timeout", reconcile_timeout), ("sync_timeout", sync_timeout)):
-            if value is not None and value <= timedelta():
-                raise ValueError(f"{what}: {argument} is {value}; give a time above 0")
-        if not hasattr(reconciler, "reconcile") and not hasattr(reconciler, "reconcile_key"):
-            raise TypeError(f"{what}: {reconciler!r} has neither reconcile(obj) nor reconcile_key(key)")
+        check = Arguments(f"Controller({getattr(kind, '__name__', kind)})")
+        check.kinds("kind", (kind,))
+        check.reconciler(reconciler)
+        check.kinds("owns", owns, also=Owned)
+        check.items("watches", watches, Watch, "Watch(Secret, map=…)")
+        check.items("channels", channels, Channel, "Channel(…)")
+        check.items("needs", needs, Access, 'Access(Secret, "get")')
+        check.at_least_one("concurrency", concurrency)
+        check.time("reconcile_timeout", reconcile_timeout)
+        check.time("sync_timeout", sync_timeout)
         self.kind = kind
         self.reconciler = reconciler
         self.name = name or kind.resource_type.kind.lower()

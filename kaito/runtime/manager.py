@@ -86,7 +86,8 @@ class Manager:
         crd_remedy: how the definition of a kind that the cluster lacks is brought there, in words; may be set.
 
     Raises:
-        ValueError: an address is malformed, or neither config nor transport was given.
+        ValueError: an address is malformed, there is no name, or neither config nor transport was given.
+        TypeError: config or leader_election is something else.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Manager:
         debug: bool = False,
         read_wait_s: float = 2.0,
     ) -> None:
+        _check(name, config, leader_election)
         self.name = name
         self.crd_remedy = "apply its CustomResourceDefinition, and it is found by itself"
         self.rng = rng or random.Random()
@@ -173,9 +175,12 @@ class Manager:
         """Adds a controller, a `Service`, or anything with ``run()``. While the manager runs, it is started at once.
 
         Raises:
+            TypeError: it has no ``run()``.
             ValueError: a controller, or a service, of that name is there already.
             RuntimeError: the manager is stopping, or has stopped; or what was removed under that name goes on.
         """
+        if isinstance(item, type) or not hasattr(item, "run"):
+            raise TypeError(f"manager {self.name}: cannot add {item!r}; give a Controller, or an object with run()")
         if isinstance(item, Controller):
             self._life.add_controller(item)  # type: ignore[arg-type]
         elif isinstance(item, Service):
@@ -260,12 +265,21 @@ class Manager:
             collector(registry=self.registry)
 
     def _bound(self) -> dict[str, str]:
-        return {what: f"{address.host}:{address.port}" for what, address in self.servers.bound.items()}
+        return {what: str(address) for what, address in self.servers.bound.items()}
 
     @property
     def addresses(self) -> dict[str, Address]:
         """Where ``metrics`` and ``health`` really listen, once it runs."""
         return self.servers.bound
+
+
+def _check(name: object, config: object, leader_election: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"Manager: name is {name!r}; give a short one, such as 'widgets'")
+    if config is not None and not isinstance(config, Config):
+        raise TypeError(f"Manager {name}: config is {config!r}; give a Config, such as load_config() finds")
+    if not isinstance(leader_election, bool | LeaderElection) and not hasattr(leader_election, "gate"):
+        raise TypeError(f"Manager {name}: leader_election is {leader_election!r}; give True, False or a LeaderElection")
 
 
 def _observed(

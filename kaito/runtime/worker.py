@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,7 +22,6 @@ from kaito.runtime.logs import ReconcileFields, enter_log_context, leave_log_con
 from kaito.runtime.metrics import ControllerMetrics
 from kaito.runtime.outcomes import Outcomes
 from kaito.runtime.reconciler import (
-    KeyReconciler,
     NoException,
     ReconcileTimeout,
     Result,
@@ -254,7 +253,7 @@ class Workers(Generic[R]):
         kind = self._controller.kind
         reconciler = self._controller.reconciler
         if not hasattr(reconciler, "reconcile"):
-            called = cast("KeyReconciler", reconciler).reconcile_key(key)
+            called = reconciler.reconcile_key(key)
             try:
                 return _checked(await _awaitable(called, reconciler), reconciler)
             except ValidationError as error:

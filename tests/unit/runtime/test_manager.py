@@ -15,6 +15,7 @@ import pytest
 from kaito.client import Config, Request, Response, ResponseStream, Transport
 from kaito.kube.core_v1 import ConfigMap, Secret
 from kaito.runtime import DONE, Controller, Manager, Result
+from kaito.runtime.servers import parse_address
 from kaito.testing import eventually, virtual_clock
 from kaito.testing.fake_api import FakeApi, Fault, Refuse
 from tests.unit.runtime.managers import Slow, assert_nothing_left, manager, put
@@ -319,6 +320,23 @@ def test_what_cannot_work_is_refused_when_it_is_made() -> None:
         Manager("tests", None)
     with pytest.raises(ValueError, match="address 'here': expected HOST:PORT"):
         Manager("tests", Config("http://h"), metrics="here")
+    with pytest.raises(ValueError, match="name is ''; give a short one"):
+        Manager("", Config("http://h"))
+    with pytest.raises(TypeError, match=r"config is 'a path'; give a Config, such as load_config\(\) finds"):
+        Manager("tests", "a path")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="leader_election is 'yes'; give True, False or a LeaderElection"):
+        Manager("tests", Config("http://h"), leader_election="yes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"cannot add .*object.*; give a Controller, or an object with run\(\)"):
+        Manager("tests", Config("http://h")).add(object())  # type: ignore[arg-type]
+
+
+def test_addresses_of_ipv6_are_written_as_they_are_given() -> None:
+    assert [str(parse_address(text)) for text in ("[::1]:80", "[::]:80", "h:80", ":80")] == [
+        "[::1]:80",
+        "[::]:80",
+        "h:80",
+        ":80",
+    ]
 
 
 def test_a_server_that_is_away_at_the_start_is_waited_for_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
