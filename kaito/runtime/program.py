@@ -22,7 +22,7 @@ from kaito.runtime.manager import Manager
 from kaito.runtime.process import run_process
 from kaito.runtime.rbac import needs_of, rules_of
 from kaito.runtime.roles import role_objects
-from kaito.runtime.servers import CannotListen, cannot_listen
+from kaito.runtime.servers import CannotListen, cannot_listen, parse_address
 from kaito.runtime.signals import run_until_signal
 
 
@@ -85,7 +85,7 @@ def run_program(
 
 
 def _line(error: Exception) -> str:
-    return error.what if isinstance(error, CannotListen) else str(error)
+    return _taken(error) if isinstance(error, CannotListen) else str(error)
 
 
 def _run(make: MakeManager, chosen: argparse.Namespace) -> None:
@@ -119,6 +119,19 @@ def _rbac(make: MakeManager, chosen: argparse.Namespace) -> None:
     _print(each.to_dict() for each in made)
 
 
+def _taken(error: CannotListen) -> str:
+    flags = " or ".join(f"--{role.replace('health', 'health-probe')}-bind-address" for role in error.roles)
+    return f"{error} by {flags}" if set(error.roles) <= {"metrics", "health"} else str(error)
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def _print(objects: Iterable[object]) -> None:
     """As JSON, which ``kubectl apply -f -`` takes as it takes YAML."""
     print(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}, indent=2))
@@ -139,7 +152,8 @@ def _parser() -> _Parser:
     commands.add_parser("crds", help=crds, description=crds)
     rbac = "print the ServiceAccount, roles and bindings that it needs, for kubectl apply -f -"
     options = commands.add_parser("rbac", help=rbac, description=rbac)
-    options.add_argument("--service-account", default="default/controller", metavar="NAMESPACE/NAME")
+    account = "as whom it runs, and in whose namespace its Leases are; default %(default)s"
+    options.add_argument("--service-account", default="default/controller", metavar="NAMESPACE/NAME", help=account)
     return parser
 
 
@@ -153,10 +167,12 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
         ("--metrics-bind-address", ":8080", "/metrics is served"),
         ("--health-probe-bind-address", ":8081", "/healthz and /readyz are served"),
     ):
-        options.add_argument(flag, default=default, help=f"where {what}, [HOST]:PORT, 0 for nowhere; default {default}")
+        said = f"where {what}, [HOST]:PORT, 0 for nowhere; default {default}"
+        options.add_argument(flag, default=default, type=_address, metavar="ADDRESS", help=said)
     elect = "work only while holding the Leases; default: in a cluster yes, else no"
     options.add_argument("--leader-elect", action=show, default=None, help=elect)
     options.add_argument("--leader-election-namespace", help="of the Leases; default: the pod's own")
     options.add_argument("--debug-endpoints", action="store_true", help="serve /debug/queues beside the probes")
-    options.add_argument("--log-format", choices=("json", "console"), default="json")
-    options.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    formats, levels = ("json", "console"), ("debug", "info", "warning", "error")
+    options.add_argument("--log-format", choices=formats, default="json", help="default json")
+    options.add_argument("--log-level", choices=levels, default="info", help="the least that is logged; default info")

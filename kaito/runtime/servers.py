@@ -32,7 +32,8 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host or ''}:{self.port}"
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class CannotListen(OSError):
@@ -53,6 +54,9 @@ class CannotListen(OSError):
         self.roles = roles
         self.address = address
         self.why = why
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def cannot_listen(error: BaseException) -> CannotListen | None:

@@ -111,7 +111,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
 
 def test_an_address_that_is_none_is_named(kubeconfig: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "--kubeconfig", kubeconfig, "--metrics-bind-address", "localhost")
-    assert "address 'localhost': expected HOST:PORT" in said
+    assert "--metrics-bind-address: address 'localhost': expected HOST:PORT" in said
 
 
 def test_a_port_in_use_that_a_service_wanted_is_one_line_too(
@@ -149,5 +149,6 @@ def test_a_port_in_use_is_named_with_what_wanted_it(kubeconfig: str, capsys: pyt
             *("--kubeconfig", kubeconfig, "--health-probe-bind-address", "0", "--log-level", "error"),
             *("--metrics-bind-address", address),
         )
-    assert f"cannot listen on {address}" in said
-    assert "in use" in said
+    assert f"metrics server: cannot listen on {address}: Address already in use" in said
+    assert "choose another address by --metrics-bind-address" in said
+    assert "Errno" not in said
