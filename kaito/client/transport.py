@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -322,8 +323,17 @@ def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError
         error.request_info = aiohttp.RequestInfo(asked.url, asked.method, _NO_HEADERS, asked.real_url)
         error.args = (error.message,)
     timed_out = isinstance(error, TimeoutError)
-    cause = "timed out" if timed_out else str(error) or type(error).__name__
+    cause = "timed out" if timed_out else _cause(error)
     return TransportError(f"{request.describe()}: {cause}", sent=sent, timed_out=timed_out)
+
+
+def _cause(error: Exception) -> str:
+    """Why nothing came back; of a connection that could not be made, in the system's words."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        why = error.os_error
+        known = os.strerror(why.errno) if why.errno and why.errno > 0 else ""  # a host name's errors have numbers below
+        return f"cannot connect to {error.host}:{error.port}: {known or why.strerror or why}"
+    return str(error) or type(error).__name__
 
 
 def _proxy(url: str | None) -> tuple[URL | None, dict[str, str]]:

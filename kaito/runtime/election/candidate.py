@@ -108,7 +108,7 @@ class Candidate:
         """Why, in words."""
         if self._state.lease is not None and self._state.holder != self._rules.identity:
             return f"it is held by {self._state.holder or 'nobody'}"
-        error = f" ({self._error or repr(self._error)})" if self._error is not None else ""
+        error = f" ({_said(self._error)})" if self._error is not None else ""
         return f"it was not renewed within {self._options.renew_deadline_s:g} s{error}"
 
     @property
@@ -117,7 +117,7 @@ class Candidate:
         since, error = self._failing_since, self._error
         if since is None or error is None or self._clock() - since < self._options.lease_duration_s:
             return None
-        return f"lease {self.lease}: {error or repr(error)}"
+        return f"lease {self.lease}: {_said(error)}"
 
     async def run(self, client: Client) -> None:
         """Campaigns, where the renewer wants it to."""
@@ -255,6 +255,10 @@ class Candidate:
     def _end(self) -> None:
         self._ended.set()
         self._tell_ended(self)
+
+
+def _said(error: Exception) -> str:
+    return "timed out" if isinstance(error, TimeoutError) else str(error) or repr(error)
 
 
 def _exit(lease: str, waited_s: float) -> None:
