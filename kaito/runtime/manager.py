@@ -114,8 +114,7 @@ class Manager:
         debug: bool = False,
         read_wait_s: float = 2.0,
     ) -> None:
-        _check(name, config, leader_election)
-        self.name = name
+        self.name = _checked(name, config, leader_election)
         self.crd_remedy = "apply its CustomResourceDefinition, and it is found by itself"
         self.rng = rng or random.Random()
         self.registry = CollectorRegistry()
@@ -273,13 +272,15 @@ class Manager:
         return self.servers.bound
 
 
-def _check(name: object, config: object, leader_election: object) -> None:
+def _checked(name: str, config: object, leader_election: object) -> str:
+    """The name, unless an argument is none."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"Manager: name is {name!r}; give a short one, such as 'widgets'")
     if config is not None and not isinstance(config, Config):
         raise TypeError(f"Manager {name}: config is {config!r}; give a Config, such as load_config() finds")
     if not isinstance(leader_election, bool | LeaderElection) and not hasattr(leader_election, "gate"):
         raise TypeError(f"Manager {name}: leader_election is {leader_election!r}; give True, False or a LeaderElection")
+    return name
 
 
 def _observed(
