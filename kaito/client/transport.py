@@ -250,7 +250,7 @@ class AiohttpTransport:
         payload = _payload(request.body)
         if request.guard is not None:
             request.guard()
-            payload = _GuardedPayload(request.body, request.guard) if request.body is not None else None
+            payload = _GuardedPayload(request.body or b"", request.guard)
         try:
             return await session.request(
                 request.method,
@@ -258,6 +258,7 @@ class AiohttpTransport:
                 params=request.query,
                 data=payload,
                 headers=headers,
+                skip_auto_headers=("Content-Type",),
                 timeout=limits,
                 proxy=self._proxy,
                 proxy_headers=self._proxy_proof,

@@ -381,3 +381,11 @@ def test_an_empty_lease_is_free_at_once_unless_somebody_held_the_one_before_it()
     assert it.tell(Noticed(empty_lease(9)), 2.0) is None
     assert it.tell(Tick(), 16.9) is None
     assert it.tell(Tick(), 17.0) is Asked.TAKE
+
+
+def test_who_takes_a_lease_and_hears_of_it_too_late_to_believe_it_waits_and_has_lost_nothing() -> None:
+    it = One()
+    it.tell(Tick(), 0.0)
+    it.found(lease("", 5, duration_s=1), 0.1)
+    it.answer(Wrote, 10.2)
+    assert (it.state.phase, it.leads) == (Phase.PROBATION, False)
