@@ -45,7 +45,8 @@ class WebsiteReconciler:
         try:
             pages = await self._client.get(ConfigMap, ObjectKey(site.spec.pages, site.metadata.namespace))
         except NotFound:
-            return await self._report(site, WebsiteStatus(message=f"create the ConfigMap {site.spec.pages}"))
+            missing = f"create the ConfigMap {site.spec.pages}"
+            return await self._report(site, WebsiteStatus(ready_replicas=0, message=missing))
         deployment = (await self._applier.apply(servers(site, pages), owner=site)).object
         return await self._report(site, WebsiteStatus(ready_replicas=deployment.status.ready_replicas))
 
