@@ -6,7 +6,7 @@ import asyncio
 import socket
 from weakref import WeakSet
 
-_GONE_TIMEOUT_S = 2.0
+_GONE_TIMEOUT_S = 0.5
 _GONE_POLL_S = 0.005
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -36,7 +36,7 @@ class Sockets:
         return made
 
     async def gone(self) -> None:
-        """Waits until all are closed, at most 2 s: a peer that does not answer a TLS close is not waited for."""
+        """Waits until all are closed, at most half a second: a peer that does not answer a TLS close is not waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_TIMEOUT_S
         while any(made.fileno() != -1 for made in self._made) and loop.time() < deadline:  # noqa: ASYNC110 - no event
