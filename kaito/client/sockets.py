@@ -36,7 +36,7 @@ class Sockets:
         return made
 
     async def gone(self) -> None:
-        """Waits until all are closed, at most half a second: a peer that does not answer a TLS close is not waited for."""
+        """Waits until all are closed, half a second at most: a peer need not answer a TLS close."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_TIMEOUT_S
         while any(made.fileno() != -1 for made in self._made) and loop.time() < deadline:  # noqa: ASYNC110 - no event

@@ -143,7 +143,7 @@ class Watchdog:
         frames = list(_outermost_first(frame))
         self._place = place(frames)
         log.error(
-            "event loop blocked: nothing else runs, and leases may run out; await, or use asyncio.to_thread",
+            "event loop blocked: nothing else runs; await, or use asyncio.to_thread",
             extra={
                 "blocked_s": round(self.silent_s(), 1),
                 "at": self._place,
