@@ -76,14 +76,14 @@ class Verbatim(str):
     __repr__ = str.__str__
 
 
-def signature(name: str, thing: object) -> str:
+def signature(name: str, thing: Callable[..., object]) -> str:
     """The call, as it stands in the source."""
     if inspect.isclass(thing) and issubclass(thing, BaseException):
         return f"{name}({', '.join(base.__name__ for base in thing.__bases__)})"
     if inspect.isclass(thing) and (issubclass(thing, Enum) or is_model(thing) or is_protocol(thing)):
         return name
     try:
-        found = inspect.signature(thing)  # type: ignore[arg-type]
+        found = inspect.signature(thing)
     except ValueError:  # a class that takes what its built-in base takes
         return name
     shown = [each.replace(annotation=verbatim(each.annotation)) for each in found.parameters.values()]

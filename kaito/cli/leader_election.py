@@ -1,9 +1,10 @@
 """The flags of leader election, and what they come to."""
 
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kaito.cli.numbers import seconds
 
 if TYPE_CHECKING:
     from kaito.runtime.election import LeaderElection
@@ -81,7 +82,7 @@ def leader_election(
         return None
     names = ("lease-duration", "renew-deadline", "retry-period")
     lease_s, deadline_s, retry_s = (
-        _seconds(f"--leader-election-{name}", text) for name, text in zip(names, durations, strict=True)
+        seconds(f"--leader-election-{name}", text, example="15") for name, text in zip(names, durations, strict=True)
     )
     return LeaderElection(
         namespace=namespace,
@@ -91,13 +92,3 @@ def leader_election(
         exit_hard=True,
         admission_fence=admission_fence,
     ).in_namespace()
-
-
-def _seconds(flag: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{flag} is {text!r}; give a number of seconds, such as 15")
-    return seconds

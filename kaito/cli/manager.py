@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from kaito.cli.leader_election import (
     RetryPeriodOption,
     leader_election,
 )
+from kaito.cli.numbers import seconds
 
 if TYPE_CHECKING:
     from kaito.client.config import Config
@@ -199,7 +199,7 @@ def manager(
         durations = (leader_election_lease_duration, leader_election_renew_deadline, leader_election_retry_period)
         where, fenced = leader_election_namespace, leader_election_admission_fence
         election = leader_election(leader_elect, where, durations, fenced, in_cluster=is_in_cluster(kubeconfig))
-        grace_s = _seconds("--grace-period", grace_period)
+        grace_s = seconds("--grace-period", grace_period, example="10", zero=True)
         addresses = (metrics_bind_address, health_probe_bind_address)
         serving = Serving(*addresses, metrics_secure, metrics_cert_dir, debug_endpoints, grace_s, election)
         serving.check()
@@ -350,16 +350,6 @@ def _check_address(flag: str, text: str) -> None:
         parse_address(text)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from error
-
-
-def _seconds(flag: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{flag} is {text!r}; give a number of seconds, 0 or more, such as 10")
-    return seconds
 
 
 _FLAGS = {"metrics": "--metrics-bind-address", "health": "--health-probe-bind-address"}

@@ -6,6 +6,8 @@ import asyncio
 import socket
 from weakref import WeakSet
 
+from aiohttp import AddrInfoType
+
 _GONE_TIMEOUT_S = 0.5
 _GONE_POLL_S = 0.005
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
@@ -22,10 +24,10 @@ class Sockets:
     def __init__(self) -> None:
         self._made: WeakSet[socket.socket] = WeakSet()
 
-    def __call__(self, address: tuple[object, ...]) -> socket.socket:
+    def __call__(self, address: AddrInfoType) -> socket.socket:
         """Makes a socket for an entry of ``getaddrinfo``."""
         family, kind, protocol = address[0], address[1], address[2]
-        made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
+        made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

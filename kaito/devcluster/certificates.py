@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kaito.runtime.webhook.certificates import general_name
 
 # A cluster that somebody leaves up for a month still answers; nothing is renewed.
 _VALIDITY: Final = datetime.timedelta(days=365)
@@ -79,7 +80,7 @@ class CertificateAuthority:
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([*map(_general_name, names)]), critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName([*map(general_name, names)]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
@@ -120,10 +121,3 @@ def write_private(path: Path, content: bytes) -> None:
     aside.touch(mode=0o600)
     aside.write_bytes(content)
     aside.replace(path)
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -15,7 +15,7 @@ from kaito.client.errors import Conflict, Invalid, KubeError, NotFound
 from kaito.kube.resource import Resource
 from kaito.runtime.difference import differs, without_strangers
 from kaito.runtime.metrics import RuntimeMetrics
-from kaito.runtime.owners import controller_of, with_owner
+from kaito.runtime.owners import controller_of, describe, with_owner
 
 R = TypeVar("R", bound=Resource)
 
@@ -80,7 +80,7 @@ class Applier:
             return await self._first(intent, owner)
         check_owner(current, owner)
         if current.metadata.deletion_timestamp is not None:
-            raise Conflict(f"{_name(current)} is being deleted; it is made again when it is gone", status=409)
+            raise Conflict(f"{describe(current)} is being deleted; it is made again when it is gone", status=409)
         if not _is_drifted(current, intent):
             return AppliedIntent(current, ApplyOutcome.UNCHANGED)
         return await self._again(intent, current)
@@ -93,7 +93,7 @@ class Applier:
         try:
             applied = await self._client.apply(intent)
         except Conflict as error:
-            raise Conflict(f"{_name(intent)}: {error.message}", status=409, causes=error.causes) from error
+            raise Conflict(f"{describe(intent)}: {error.message}", status=409, causes=error.causes) from error
         if not applied.created:
             check_owner(applied.object, owner)
         outcome = ApplyOutcome.CREATED if applied.created else ApplyOutcome.UPDATED
@@ -116,7 +116,7 @@ class Applier:
         except Invalid as error:
             # What the server says of another object under that name; of none at all it says Conflict.
             if any(cause.field == "metadata.uid" for cause in error.causes):
-                raise Conflict(f"{_name(intent)} was made anew meanwhile", status=409) from error
+                raise Conflict(f"{describe(intent)} was made anew meanwhile", status=409) from error
             # A field that nobody wants can contradict one that is wanted (rollingUpdate beside Recreate), and an apply
             # leaves it where it is; an update does not.
             applied = await self._client.update(_replaced(current, intent))
@@ -147,7 +147,7 @@ def check_owner(obj: Resource, owner: Resource) -> None:
         return
     whose = f"belongs to {found.kind} {found.name} (uid {found.uid})" if found else "has no controlling owner"
     raise NotOurs(
-        f"{_name(obj)} exists and {whose}, not to {owner.kind} {owner.key} (uid {owner.metadata.uid}): "
+        f"{describe(obj)} exists and {whose}, not to {owner.kind} {owner.key} (uid {owner.metadata.uid}): "
         f"delete or rename it, or give the {owner.kind} another name"
     )
 
@@ -167,7 +167,3 @@ def _replaced(current: R, intent: R) -> R:
     before = current.to_dict()["metadata"]
     merged = {name: {**before.get(name, {}), **wanted["metadata"].get(name, {})} for name in ("labels", "annotations")}
     return type(current).model_validate({**wanted, "metadata": {**before, **merged}})
-
-
-def _name(obj: Resource) -> str:
-    return f"{obj.resource_type.kind} {obj.key}"

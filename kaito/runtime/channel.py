@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
+from kaito.runtime.clocks import running_loop
 from kaito.runtime.mapping import KeyMap
 
 E = TypeVar("E")
@@ -118,7 +119,7 @@ class Channel(Generic[E]):
         loop = self._loop
         if loop is None or loop.is_closed():
             raise RuntimeError("Channel.put_from_thread: no controller that uses the channel runs; start one first")
-        if _running_loop() is loop:
+        if running_loop() is loop:
             raise RuntimeError("Channel.put_from_thread: called in the event loop's own thread; await put() there")
         future = asyncio.run_coroutine_threadsafe(self.put(event), loop)
         try:
@@ -153,10 +154,3 @@ def _own_key(event: object) -> list[ObjectKey]:
     if isinstance(event, Resource):
         return [event.key]
     raise TypeError(f"Channel: {event!r} is neither an ObjectKey nor an object; give the channel a map")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -32,6 +32,7 @@ from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import running_loop
 from kaito.runtime.event_book import About, Drop, EventBook, Said, Series
 from kaito.runtime.service import Service
 
@@ -137,7 +138,7 @@ class EventRecorder(Service):
         said = Said(_about("regarding", regarding), type, reason, action, _cut(note), _maybe_about("related", related))
         _check(said)
         moment = self._now()
-        if self._loop is None or _running_loop() is self._loop:
+        if self._loop is None or running_loop() is self._loop:
             self._record(said, moment)
             return
         with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
@@ -217,8 +218,6 @@ class EventRecorder(Service):
 
     def _event(self, series: Series, key: ObjectKey, count: int) -> Event:
         said = series.said
-        related = {"related": _reference(said.related)} if said.related is not None else {}
-        repeated = {"series": _series(series, count)} if count > 1 else {}
         return Event(
             metadata=ObjectMeta(name=key.name, namespace=key.namespace),
             event_time=series.first,
@@ -229,8 +228,8 @@ class EventRecorder(Service):
             regarding=_reference(said.regarding),
             note=said.note,
             type=said.type,
-            **related,  # type: ignore[arg-type]
-            **repeated,  # type: ignore[arg-type]
+            related=_reference(said.related) if said.related is not None else None,
+            series=_series(series, count) if count > 1 else None,
         )
 
     async def _flush(self) -> None:
@@ -331,13 +330,6 @@ def _qualified(source: str) -> str:
     return _UNQUALIFIED.sub("-", source)[:63].strip("-_.") or "controller"
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 def _clock() -> float:
-    loop = _running_loop()
+    loop = running_loop()
     return loop.time() if loop is not None else time.monotonic()

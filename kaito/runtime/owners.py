@@ -65,8 +65,8 @@ def with_owner(obj: R, owner: Resource, *, controller: bool = False) -> R:
     existing = controller_of(obj)
     if controller and existing is not None and existing.uid != owner.metadata.uid:
         raise AlreadyOwned(
-            f"{_name(obj)} is controlled by {existing.kind} {existing.name} (uid {existing.uid}), and so cannot be by "
-            f"{_name(owner)} (uid {owner.metadata.uid})",
+            f"{describe(obj)} is controlled by {existing.kind} {existing.name} (uid {existing.uid}), and so cannot "
+            f"be by {describe(owner)} (uid {owner.metadata.uid})",
             existing,
         )
     reference = controller_reference(owner) if controller else owner_reference(owner)
@@ -89,15 +89,16 @@ def without_owner(obj: R, owner: Resource) -> R:
 
 def _check_place(obj: Resource, owner: Resource) -> None:
     if not owner.metadata.uid:
-        raise ValueError(f"{_name(owner)} cannot own {_name(obj)}: it has no uid; create it, or read it, first")
+        raise ValueError(f"{describe(owner)} cannot own {describe(obj)}: it has no uid; create it, or read it, first")
     if not owner.resource_type.namespaced:
         return
-    what = f"{_name(owner)} cannot own {_name(obj)}"
+    what = f"{describe(owner)} cannot own {describe(obj)}"
     if not obj.resource_type.namespaced:
         raise ValueError(f"{what}: it lies in a namespace, and a {obj.kind} in none; use a label, and a finalizer")
     if owner.metadata.namespace != obj.metadata.namespace:
         raise ValueError(f"{what}: an owner must be in the namespace of what it owns; use a label, and a finalizer")
 
 
-def _name(obj: Resource) -> str:
+def describe(obj: Resource) -> str:
+    """Kind and key, for errors."""
     return f"{obj.resource_type.kind} {obj.key}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kaito.client.client import Client
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.probes import Guard
 from kaito.runtime.scrape_access import NEEDS, ScrapeAccess
 from kaito.runtime.service import Service
@@ -21,7 +22,6 @@ from kaito.runtime.webhook.certificates import (
     SwappableContext,
     issue,
     new_authority,
-    utc_now,
 )
 from kaito.runtime.webhook.sources import CertificateSource, Files, Material, TrustedSince
 

@@ -28,6 +28,7 @@ from kaito.kube.core_v1 import Secret
 from kaito.kube.frozen import FrozenDict, FrozenMap
 from kaito.kube.meta_v1 import LabelSelector, ObjectMeta
 from kaito.runtime import Manager
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.rbac import needs_of, rules_of
 from kaito.runtime.roles import role_objects
 from kaito.runtime.webhook import (
@@ -46,7 +47,7 @@ from kaito.runtime.webhook import (
     forbidden,
     invalid,
 )
-from kaito.runtime.webhook.certificates import parse, utc_now
+from kaito.runtime.webhook.certificates import parse
 from kaito.runtime.webhook.endpoint import Served
 from kaito.testing import eventually
 

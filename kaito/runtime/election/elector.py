@@ -7,12 +7,12 @@ import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, Conflict, Forbidden, NotFound
 from kaito.kube.coordination_v1 import Lease
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.election.clock import uptime_s
 from kaito.runtime.election.messages import (
     Action,
@@ -53,11 +53,6 @@ class Listener(Protocol):
     def failed(self, error: Exception | None) -> None:
         """A request failed, or (None) one did not."""
         ...
-
-
-def wall() -> datetime:
-    """The time of day, as it is written for people."""
-    return datetime.now(UTC)
 
 
 class Elector:
@@ -115,7 +110,7 @@ class Elector:
 
     def _step(self, event: Event) -> Action | None:
         before = self.state
-        self.state, action = self._rules.step(before, event, self._clock(), wall())
+        self.state, action = self._rules.step(before, event, self._clock(), utc_now())
         if self.state is not before:
             self._listener.changed(before, self.state)
         if action is not None:

@@ -22,6 +22,7 @@ from kaito.kube.coordination_v1 import Lease
 from kaito.kube.core_v1 import ObjectReference
 from kaito.kube.events_v1 import Event
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import loop_time
 from kaito.runtime.election import admission_fence
 from kaito.runtime.election.admission_fence import Written
 from kaito.runtime.election.candidate import Candidate
@@ -77,7 +78,7 @@ class LeaseElections:
         self.options = options.in_namespace()
         self._manager = manager
         self._fresh_caches = FreshCaches(cache)
-        self._clock = clock or (uptime_s if transport is None else _loop_time)
+        self._clock = clock or (uptime_s if transport is None else loop_time)
         self._rng = rng
         self._metrics = ElectionMetrics(registry)
         self._events = events
@@ -207,10 +208,6 @@ class LeaseElections:
             candidate = await self._ended.get()
             if candidate.lost:
                 return candidate
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def elections_of(

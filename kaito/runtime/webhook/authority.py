@@ -15,6 +15,7 @@ from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import ObjectMeta
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.webhook.certificates import (
     CertificateError,
     KeyPair,
@@ -22,7 +23,6 @@ from kaito.runtime.webhook.certificates import (
     fingerprint,
     parse,
     pem_of,
-    utc_now,
 )
 from kaito.runtime.webhook.rotation import Keys, Policy, advanced, begin, check
 from kaito.runtime.webhook.sources import Material, TrustedSince

@@ -9,7 +9,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -97,7 +97,7 @@ def issue(authority: KeyPair, names: Sequence[str], now: datetime, lifetime: tim
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([*map(_general_name, names)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([*map(general_name, names)]), critical=False)
     )
     return _pair(builder.sign(signer_key, hashes.SHA256()), key)
 
@@ -191,11 +191,6 @@ class SwappableContext:
             connection.context = self._current
 
 
-def utc_now() -> datetime:
-    """The time of day."""
-    return datetime.now(UTC)
-
-
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
@@ -245,7 +240,8 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """A host name or an address, as certificates have it."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

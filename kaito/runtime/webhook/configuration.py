@@ -18,6 +18,7 @@ from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, Va
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.unstructured import Unstructured
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import loop_time
 from kaito.runtime.webhook import declared
 from kaito.runtime.webhook.admission import Role, Webhook
 from kaito.runtime.webhook.certificates import CLOCK_SKEW, fingerprint, parse
@@ -329,16 +330,12 @@ class _Pause:
         self._pause_s = 0.0
 
     def left_s(self) -> float:
-        return max(0.0, self._last_s + self._pause_s - _now_s())
+        return max(0.0, self._last_s + self._pause_s - loop_time())
 
     def begin(self) -> None:
-        calm = _now_s() - self._last_s > 2 * _LONGEST_PAUSE_S
+        calm = loop_time() - self._last_s > 2 * _LONGEST_PAUSE_S
         self._pause_s = 0.25 if calm else min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        self._last_s = _now_s()
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+        self._last_s = loop_time()
 
 
 def _comparable(kind: Configuration, entry: dict[str, Any], with_authorities: bool) -> declared.Entry:

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from kaito.client.client import Client
 from kaito.client.errors import KubeError
 from kaito.runtime.access import Access
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.servers import Address, CannotListen, parse_address
 from kaito.runtime.service import Service, Stage
 from kaito.runtime.webhook.admission import Webhook
-from kaito.runtime.webhook.certificates import CertificateError, KeyPair, SwappableContext, utc_now
+from kaito.runtime.webhook.certificates import CertificateError, KeyPair, SwappableContext
 from kaito.runtime.webhook.configuration import Installed, Keeper
 from kaito.runtime.webhook.conversion import ConversionEndpoint, Converter
 from kaito.runtime.webhook.endpoint import Answer, Endpoint, Served

@@ -9,20 +9,7 @@ import pytest
 
 from kaito.runtime.async_queue import AsyncQueue
 from kaito.testing import virtual_clock
-
-
-async def a_turn() -> None:
-    """Lets everything run that is ready."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def getter(queue: AsyncQueue[str], got: list[str]) -> asyncio.Task[None]:
-    async def get() -> None:
-        item = await queue.get()
-        got.append("closed" if item is None else item.key)
-
-    return asyncio.create_task(get())
+from tests.unit.runtime.queue_workers import a_turn, getter
 
 
 def test_a_waiting_worker_gets_the_key_that_is_added() -> None:

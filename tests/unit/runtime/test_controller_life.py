@@ -190,16 +190,22 @@ def test_with_its_intake_stopped_in_standby_it_never_works() -> None:
 
 def test_with_its_intake_stopped_before_it_is_synced_it_does_not_even_ask() -> None:
     async def main() -> None:
-        async def before_work() -> None:
-            raise AssertionError("asked")
+        asked = False
 
-        it = bench(Recording())
+        async def before_work() -> None:
+            nonlocal asked
+            asked = True
+
+        it = bench(reconciler := Recording())
+        it.put("a")
         it.api.faults.add(Fault(Refuse(503), verb="watch", times=3))
         async with cached(it):
             task = start(it, before_work)
             await asyncio.sleep(1.0)
+            assert it.controller.phase is Phase.SYNCING
             it.controller.stop_intake()
             await task
+        assert (asked, reconciler.names, it.controller.phase) == (False, [], Phase.STOPPED)
 
     virtual_clock.run(main())
 

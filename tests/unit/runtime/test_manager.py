@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import threading
 from contextlib import suppress
 from datetime import timedelta
 
@@ -311,8 +312,11 @@ async def test_a_server_address_that_is_taken_is_a_clear_error_and_leaves_nothin
 
 
 async def test_a_manager_that_is_never_run_holds_nothing() -> None:
-    Manager("tests", Config("http://127.0.0.1:1"), metrics=":8080", health=":8081")
-    gc.collect()
+    threads, tasks = threading.enumerate(), asyncio.all_tasks()
+    it = Manager("tests", Config("http://127.0.0.1:1"), metrics=":8080", health=":8081")
+    assert (threading.enumerate(), asyncio.all_tasks(), it.addresses) == (threads, tasks, {})
+    del it
+    gc.collect()  # a socket that it left open would warn, and so fail
 
 
 def test_what_cannot_work_is_refused_when_it_is_made() -> None:

@@ -104,6 +104,7 @@ def test_a_winner_that_is_cancelled_leaves_the_others_their_list() -> None:
         scene = Scene()
         running = await scene.begin()
         scene.api.faults.add(Fault(Delay(3.0), verb="watch", times=None))
+        lists = scene.lists(ConfigMap)
         first = asyncio.create_task(scene.fresh.wait([ConfigMap]))
         await asyncio.sleep(1.0)
         second = asyncio.create_task(scene.fresh.wait([ConfigMap]))
@@ -112,6 +113,8 @@ def test_a_winner_that_is_cancelled_leaves_the_others_their_list() -> None:
         await asyncio.wait([first])
         async with asyncio.timeout(10.0):
             await second
+        assert first.cancelled()
+        assert scene.lists(ConfigMap) - lists == 2  # the one that was under way began before the second asked
         await end(running)
 
     virtual_clock.run(main())

@@ -19,8 +19,9 @@ from prometheus_client import CollectorRegistry
 
 from kaito.client import Client
 from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.webhook import AtUrl, CertificateSource, Keeper, Unmanaged, Webhook, WebhookServer
-from kaito.runtime.webhook.certificates import KeyPair, issue, new_authority, utc_now
+from kaito.runtime.webhook.certificates import KeyPair, issue, new_authority
 from kaito.testing import eventually
 from kaito.testing.fake_api import FakeApi
 

@@ -17,9 +17,10 @@ from kaito.client import Client
 from kaito.kube.admissionregistration_v1 import ValidatingWebhookConfiguration
 from kaito.kube.core_v1 import Secret
 from kaito.kube.object_key import ObjectKey
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.webhook import AtUrl, Installed, OwnAuthority, Policy, Webhook
 from kaito.runtime.webhook.authority import OURS
-from kaito.runtime.webhook.certificates import CertificateError, KeyPair, names_of, new_authority, parse, utc_now
+from kaito.runtime.webhook.certificates import CertificateError, KeyPair, names_of, new_authority, parse
 from kaito.testing import eventually
 from tests.unit.runtime.webhook.reviews import Gadget, gadget, review
 from tests.unit.runtime.webhook.serving import NAMES, Host, post, running

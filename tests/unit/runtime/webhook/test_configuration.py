@@ -11,6 +11,7 @@ import pytest
 
 from kaito.kube.core_v1 import Namespace
 from kaito.kube.meta_v1 import LabelSelector
+from kaito.runtime.clocks import utc_now
 from kaito.runtime.webhook import (
     AtUrl,
     Files,
@@ -23,7 +24,7 @@ from kaito.runtime.webhook import (
     Unmanaged,
     Webhook,
 )
-from kaito.runtime.webhook.certificates import new_authority, utc_now
+from kaito.runtime.webhook.certificates import new_authority
 from kaito.runtime.webhook.configuration import UNATTENDED, CustomResourceDefinition
 from kaito.runtime.webhook.declared import entries
 from kaito.runtime.webhook.metrics import WebhookMetrics
