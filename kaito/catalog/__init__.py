@@ -1,6 +1,7 @@
 """The catalogue: models that a Workspace can name, and the GPU instance types that can serve them."""
 
 from kaito.catalog.catalog import Catalog
+from kaito.catalog.current import CurrentCatalog
 from kaito.catalog.errors import CatalogError, UnknownModel, UnknownSku
 from kaito.catalog.gpu_sku import Gpu, GpuSku, Vendor
 from kaito.catalog.model_preset import Attention, ModelPreset, Runtime, TuningNeeds
@@ -9,6 +10,7 @@ __all__ = [
     "Attention",
     "Catalog",
     "CatalogError",
+    "CurrentCatalog",
     "Gpu",
     "GpuSku",
     "ModelPreset",

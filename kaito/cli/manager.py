@@ -227,7 +227,7 @@ def _operator(
     catalog: Path | None,
     image: str | None,
 ) -> "OperatorOptions":
-    from kaito.catalog import Catalog
+    from kaito.catalog import Catalog, CurrentCatalog
     from kaito.controllers.operator import OperatorOptions
     from kaito.controllers.workspace.workload import DEFAULT_IMAGE, WorkloadOptions
 
@@ -236,7 +236,7 @@ def _operator(
         cloud=_cloud(cloud, node_provisioner),
         node_provisioner=node_provisioner.value,
         runtime=runtime.value if runtime is not None else None,
-        catalog=Catalog.load(catalog),
+        current=CurrentCatalog(Catalog.load(catalog)),
         workload=WorkloadOptions(image=image or DEFAULT_IMAGE),
     )
 

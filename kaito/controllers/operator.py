@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
-from kaito.catalog import Catalog, Runtime
+from kaito.catalog import CurrentCatalog, Runtime
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import CLAIM_KINDS, MACHINE, NODE_CLAIM, Claim, ClaimKind, made_for
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
@@ -53,7 +53,7 @@ class OperatorOptions:
             refuses to start beside claims of KAITO's.
         node_provisioner: which wire kind claims have that are made; byo: none are, existing nodes are used.
         runtime: what runs models, if the user does not say; None: what suits model and GPU.
-        catalog: models and instance types.
+        current: models and instance types.
         workload: of all workloads.
         now: wall clock.
     """
@@ -62,7 +62,7 @@ class OperatorOptions:
     cloud: CloudName | None = "kwok"
     node_provisioner: NodeProvisioner = "machine"
     runtime: Runtime | None = None
-    catalog: Catalog = field(default_factory=Catalog.load)
+    current: CurrentCatalog = field(default_factory=CurrentCatalog)
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -107,14 +107,14 @@ def add_operator(manager: Manager, options: OperatorOptions) -> None:
 def _provider(manager: Manager, options: OperatorOptions) -> Provider | None:
     match options.cloud:
         case "kwok":
-            return KwokProvider(manager.client, options.catalog)
+            return KwokProvider(manager.client, options.current)
         case None:
             return None
 
 
 def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegistry) -> Controller[Workspace]:
     existing_only = options.node_provisioner == "byo"
-    planner = Planner(options.catalog, options.runtime, use_existing_nodes=existing_only)
+    planner = Planner(options.current, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
     reconciler: KeyReconciler = WorkspaceReconciler(
         manager.client, applier, planner, options.made, options.workload, options.now, registry, manager.events

@@ -5,7 +5,8 @@ Each marker stands in an ``Annotated`` and changes only the generated schema, ne
     count: Annotated[int, Rule("self == oldSelf", "count cannot be changed")] = 1
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler
@@ -45,6 +46,8 @@ class Rule(SchemaMarker):
         reason: the machine-readable cause; with FieldValueDuplicate the API server leaves the message out.
         optional_old_self: makes ``oldSelf`` an optional that is empty on create, so that a rule may hold new objects
             only: ``oldSelf.hasValue() || …`` (Kubernetes 1.30).
+        holds: the same in Python, for `kaito.kube.validation`: a function of the value and, for a rule over ``oldSelf``,
+            of the value before (None: there was none), both as plain JSON; None: only the API server can tell.
     """
 
     rule: str
@@ -53,6 +56,7 @@ class Rule(SchemaMarker):
     field_path: str = ""
     reason: RuleReason | None = None
     optional_old_self: bool = False
+    holds: Callable[[Any, Any], bool] | None = field(default=None, compare=False)
 
     def keywords(self) -> dict[str, Any]:
         return {VALIDATIONS: [self.to_dict()]}

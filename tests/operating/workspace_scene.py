@@ -8,7 +8,7 @@ from typing import Any
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.catalog import Catalog
+from kaito.catalog import CurrentCatalog
 from kaito.client.client import Client
 from kaito.controllers.claims import MACHINE, ClaimKind
 from kaito.controllers.workspace.plan import Planner
@@ -43,7 +43,7 @@ class WorkspaceScene:
 
     def restart(self, made: ClaimKind | None = MACHINE) -> None:
         """Another process takes over, which makes claims of this kind, or (None) none."""
-        planner = Planner(Catalog.load(), use_existing_nodes=made is None)
+        planner = Planner(CurrentCatalog(), use_existing_nodes=made is None)
         self.reconciler = WorkspaceReconciler(
             self.client, Applier(self.client), planner, made, WorkloadOptions(), lambda: self.now
         )

@@ -10,7 +10,7 @@ from functools import partial
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
-from kaito.catalog import Catalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
+from kaito.catalog import Catalog, CurrentCatalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
 from kaito.sizing import Sizing, SizingError, fits, size
 
 
@@ -69,13 +69,15 @@ class Planner:
     """Makes plans.
 
     Args:
-        catalog: models and instance types.
+        current: models and instance types.
         runtime: the runtime to prefer; None: the first that works for model and GPU.
         use_existing_nodes: never ask for nodes (``--node-provisioner byo``).
     """
 
-    def __init__(self, catalog: Catalog, runtime: Runtime | None = None, *, use_existing_nodes: bool = False) -> None:
-        self._catalog = catalog
+    def __init__(
+        self, current: CurrentCatalog, runtime: Runtime | None = None, *, use_existing_nodes: bool = False
+    ) -> None:
+        self._current = current
         self._runtime = runtime
         self._use_existing_nodes = use_existing_nodes
 
@@ -94,10 +96,11 @@ class Planner:
                 "inference.template",
                 "pod templates are not part of this version; name a preset",
             )
-        preset = self._preset(inference.preset.name)
-        return _named(workspace, self._plan(workspace, preset))
+        catalog = self._current.catalog
+        preset = _preset(catalog, inference.preset.name)
+        return _named(workspace, self._plan(workspace, preset, catalog))
 
-    def _plan(self, workspace: Workspace, preset: ModelPreset) -> Plan:
+    def _plan(self, workspace: Workspace, preset: ModelPreset, catalog: Catalog) -> Plan:
         runtime = self._runtime_of(workspace)
         labels = _node_labels(workspace)
         if self._use_existing_nodes or not workspace.resource.instance_type:
@@ -109,24 +112,12 @@ class Planner:
                 "nodes that are made get the labels of matchLabels, which expressions do not tell: use matchLabels, or "
                 "leave instanceType out to use existing nodes",
             )
-        sku = self._sku(workspace.resource.instance_type, preset)
+        sku = _sku(catalog, workspace.resource.instance_type, preset)
         try:
-            sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=self._catalog)
+            sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=catalog)
         except SizingError as error:
             raise PlanError("DoesNotFit", "resource.instanceType", str(error)) from error
         return Plan(preset, sku, sizing, sizing.runtime, sizing.nodes, sizing.gpus_per_node, labels)
-
-    def _preset(self, name: str) -> ModelPreset:
-        try:
-            return self._catalog.model(name)
-        except UnknownModel as error:
-            raise PlanError("UnknownPreset", "inference.preset.name", str(error)) from error
-
-    def _sku(self, name: str, preset: ModelPreset) -> GpuSku:
-        try:
-            return self._catalog.sku(name, fits=partial(fits, preset))
-        except UnknownSku as error:
-            raise PlanError("UnknownInstanceType", "resource.instanceType", str(error)) from error
 
     def _runtime_of(self, workspace: Workspace) -> Runtime | None:
         asked = workspace.metadata.annotations.get(keys.RUNTIME_ANNOTATION)
@@ -141,6 +132,20 @@ class Planner:
                     f"metadata.annotations[{keys.RUNTIME_ANNOTATION}]",
                     f"{json.dumps(asked)} is no runtime; choose vllm or transformers",
                 )
+
+
+def _preset(catalog: Catalog, name: str) -> ModelPreset:
+    try:
+        return catalog.model(name)
+    except UnknownModel as error:
+        raise PlanError("UnknownPreset", "inference.preset.name", str(error)) from error
+
+
+def _sku(catalog: Catalog, name: str, preset: ModelPreset) -> GpuSku:
+    try:
+        return catalog.sku(name, fits=partial(fits, preset))
+    except UnknownSku as error:
+        raise PlanError("UnknownInstanceType", "resource.instanceType", str(error)) from error
 
 
 def _named(workspace: Workspace, plan: Plan) -> Plan:

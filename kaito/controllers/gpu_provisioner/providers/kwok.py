@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kaito.api import keys
-from kaito.catalog import Catalog, GpuSku, UnknownSku
+from kaito.catalog import CurrentCatalog, GpuSku, UnknownSku
 from kaito.client.client import Client
 from kaito.client.errors import AlreadyExists, NotFound
 from kaito.controllers.gpu_provisioner.provider import Instance, InstanceState, InvalidRequest, LaunchSpec, NameTaken
@@ -27,19 +27,19 @@ class KwokProvider:
 
     Args:
         client: reads and writes Nodes.
-        catalog: what an instance type has.
+        current: what an instance type has.
     """
 
     name = "kwok"
 
-    def __init__(self, client: Client, catalog: Catalog) -> None:
+    def __init__(self, client: Client, current: CurrentCatalog) -> None:
         self._client = client
-        self._catalog = catalog
+        self._current = current
 
     async def begin_create(self, spec: LaunchSpec) -> Instance:
         """See `Provider.begin_create`."""
         try:
-            sku = self._catalog.sku(spec.instance_type)
+            sku = self._current.catalog.sku(spec.instance_type)
         except UnknownSku as error:
             raise InvalidRequest(str(error)) from error
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaito.catalog import Catalog
+from kaito.catalog import CurrentCatalog
 from kaito.client.client import Client
 from kaito.controllers.gpu_provisioner.provider import InstanceState, InvalidRequest, LaunchSpec, NameTaken
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
@@ -26,7 +26,7 @@ SPEC = LaunchSpec(
 
 def test_an_instance_is_a_node_with_the_types_resources_labels_and_taints(play: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        instance = await KwokProvider(client, Catalog.load()).begin_create(SPEC)
+        instance = await KwokProvider(client, CurrentCatalog()).begin_create(SPEC)
         (node,) = await client.list(Node)
         assert (instance.state, instance.uid) == (InstanceState.RUNNING, "claim-1")
         assert instance.provider_id == node.spec.provider_id == "kwok://ws1"
@@ -48,7 +48,7 @@ def test_an_instance_is_a_node_with_the_types_resources_labels_and_taints(play: 
 
 def test_asked_twice_it_makes_one(play: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        provider = KwokProvider(client, Catalog.load())
+        provider = KwokProvider(client, CurrentCatalog())
         assert await provider.begin_create(SPEC) == await provider.begin_create(SPEC)
         assert len(await provider.list()) == 1
 
@@ -58,14 +58,14 @@ def test_asked_twice_it_makes_one(play: Any) -> None:
 def test_a_type_that_it_does_not_know_is_an_invalid_request(play: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
         with pytest.raises(InvalidRequest, match="Standard_NC12s_v3"):
-            await KwokProvider(client, Catalog.load()).begin_create(LaunchSpec("ws1", "u", "Standard_NC12s_v33"))
+            await KwokProvider(client, CurrentCatalog()).begin_create(LaunchSpec("ws1", "u", "Standard_NC12s_v33"))
 
     play(main)
 
 
 def test_a_node_of_somebody_else_is_neither_taken_nor_deleted(play: Any, node: Callable[..., Node]) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        provider = KwokProvider(client, Catalog.load())
+        provider = KwokProvider(client, CurrentCatalog())
         await client.create(node("ws1"))
         with pytest.raises(NameTaken):
             await provider.begin_create(SPEC)
@@ -78,7 +78,7 @@ def test_a_node_of_somebody_else_is_neither_taken_nor_deleted(play: Any, node: C
 
 def test_what_is_deleted_is_gone_or_going(play: Any) -> None:
     async def main(api: FakeApi, client: Client) -> None:
-        provider = KwokProvider(client, Catalog.load())
+        provider = KwokProvider(client, CurrentCatalog())
         await provider.begin_create(SPEC)
         (node,) = await client.list(Node)
         await client.patch(Node, node.key, {"metadata": {"finalizers": ["example.com/holds"]}})

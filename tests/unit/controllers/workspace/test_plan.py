@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kaito.api.kaito_v1beta1 import Workspace
-from kaito.catalog import Catalog
+from kaito.catalog import CurrentCatalog
 from kaito.controllers.workspace.plan import PlanError, Planner
 
 Make = Callable[..., Workspace]
@@ -16,7 +16,7 @@ Make = Callable[..., Workspace]
 
 @pytest.fixture
 def planner() -> Planner:
-    return Planner(Catalog.load())
+    return Planner(CurrentCatalog())
 
 
 def test_a_model_that_fits_gets_a_node_with_all_its_gpus(planner: Planner, workspace: Make) -> None:
@@ -39,19 +39,19 @@ def test_labels_that_the_controller_sets_are_not_taken_from_the_selector(planner
 
 @pytest.mark.parametrize("existing_only", [True, False])
 def test_without_an_instance_type_or_with_byo_existing_nodes_are_used(workspace: Make, existing_only: bool) -> None:
-    planner = Planner(Catalog.load(), use_existing_nodes=existing_only)
+    planner = Planner(CurrentCatalog(), use_existing_nodes=existing_only)
     plan = planner.plan(workspace(instance_type="Standard_NC6s_v3" if existing_only else "", count=2))
     assert not plan.makes_nodes
     assert plan.nodes == 2
 
 
 def test_with_byo_an_instance_type_that_nobody_knows_does_no_harm(workspace: Make) -> None:
-    planner = Planner(Catalog.load(), use_existing_nodes=True)
+    planner = Planner(CurrentCatalog(), use_existing_nodes=True)
     assert not planner.plan(workspace(instance_type="my-own-machine")).makes_nodes
 
 
 def test_the_annotation_chooses_the_runtime_over_the_managers_default(workspace: Make) -> None:
-    planner = Planner(Catalog.load(), "vllm")
+    planner = Planner(CurrentCatalog(), "vllm")
     asked = workspace(instance_type="Standard_NC24ads_A100_v4", annotations={"kaito.sh/runtime": "transformers"})
     assert planner.plan(asked).runtime == "transformers"
     assert planner.plan(workspace(instance_type="Standard_NC24ads_A100_v4")).runtime == "vllm"
@@ -136,7 +136,7 @@ def test_a_name_that_what_is_made_cannot_bear_is_refused(workspace: Make, name: 
     made = workspace(count=count)
     renamed = made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})})
     with pytest.raises(PlanError) as refused:
-        Planner(Catalog.load()).plan(renamed)
+        Planner(CurrentCatalog()).plan(renamed)
     assert refused.value.reason == "InvalidName"
     assert refused.value.message.startswith(f'metadata.name: "{name}"')
     assert said in refused.value.message
@@ -146,4 +146,4 @@ def test_a_name_that_what_is_made_cannot_bear_is_refused(workspace: Make, name: 
 def test_a_name_at_the_limit_is_taken(workspace: Make, name: str, count: int) -> None:
     made = workspace(count=count)
     renamed = made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})})
-    assert Planner(Catalog.load()).plan(renamed).nodes == count
+    assert Planner(CurrentCatalog()).plan(renamed).nodes == count

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kaito.api.kaito_v1beta1 import Workspace
-from kaito.catalog import Catalog
+from kaito.catalog import CurrentCatalog
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
 
@@ -27,7 +27,7 @@ ADAPTERS: dict[str, Any] = {
 
 
 def built(workspace: Workspace) -> dict[str, Any]:
-    plan = Planner(Catalog.load()).plan(workspace)
+    plan = Planner(CurrentCatalog()).plan(workspace)
     result: dict[str, Any] = workload(workspace, plan, WorkloadOptions(image="image:1")).to_dict()
     return result
 
