@@ -46,8 +46,8 @@ class Rule(SchemaMarker):
         reason: the machine-readable cause; with FieldValueDuplicate the API server leaves the message out.
         optional_old_self: makes ``oldSelf`` an optional that is empty on create, so that a rule may hold new objects
             only: ``oldSelf.hasValue() || …`` (Kubernetes 1.30).
-        holds: the same in Python, for `kaito.kube.validation`: a function of the value and, for a rule over ``oldSelf``,
-            of the value before (None: there was none), both as plain JSON; None: only the API server can tell.
+        holds: the same in Python, for `kaito.kube.validation`: a function of the value and of the value before (None:
+            there was none), both as plain JSON; None: only the API server can tell.
     """
 
     rule: str

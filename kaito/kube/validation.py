@@ -1,4 +1,4 @@
-"""What the API server would say of an object, told here: a kind's schema, and those of its rules that Python knows too."""
+"""What the API server would say of an object, told here: a schema, and those of its rules that Python knows too."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
