@@ -5,6 +5,7 @@ from kaito.catalog.current import CurrentCatalog
 from kaito.catalog.errors import CatalogError, UnknownModel, UnknownSku
 from kaito.catalog.gpu_sku import Gpu, GpuSku, Vendor
 from kaito.catalog.model_preset import Attention, ModelPreset, Runtime, TuningNeeds
+from kaito.catalog.nearest import did_you_mean
 
 __all__ = [
     "Attention",
@@ -19,4 +20,5 @@ __all__ = [
     "UnknownModel",
     "UnknownSku",
     "Vendor",
+    "did_you_mean",
 ]

@@ -9,7 +9,7 @@ from typing import Self
 from kaito.catalog.errors import UnknownModel, UnknownSku
 from kaito.catalog.gpu_sku import GpuSku
 from kaito.catalog.model_preset import ModelPreset
-from kaito.catalog.nearest import nearest
+from kaito.catalog.nearest import did_you_mean, nearest
 
 fitting_named = 3
 """How many instance types that fit an error names."""
@@ -51,7 +51,7 @@ class Catalog:
         """
         found = self._model_by_key.get(name.lower())
         if found is None:
-            raise UnknownModel(name, nearest=self._nearest_models(name))
+            raise self._unknown_model(name)
         return found
 
     def sku(self, name: str, *, cloud: str | None = None, fits: Callable[[GpuSku], bool] | None = None) -> GpuSku:
@@ -77,6 +77,7 @@ class Catalog:
         raise UnknownSku(
             name,
             nearest=near,
+            did_you_mean=did_you_mean(name, of_cloud),
             fitting=tuple(fitting[:fitting_named]),
             reason=None if found is None else f"is one of {found.cloud}, not of {cloud}",
         )
@@ -86,11 +87,14 @@ class Catalog:
         usable = (sku for sku in self.skus.values() if sku.schedulable and not sku.retired)
         return tuple(sorted((sku for sku in usable if cloud in (None, sku.cloud)), key=_size))
 
-    def _nearest_models(self, name: str) -> tuple[str, ...]:
-        if "/" not in name:
-            return nearest(name, self.models)
-        name_by_id = {model.huggingface_id: model.name for model in self.models.values()}
-        return tuple(name_by_id[huggingface_id] for huggingface_id in nearest(name, name_by_id))
+    def _unknown_model(self, name: str) -> UnknownModel:
+        name_by_id = {model.huggingface_id: model.name for model in self.models.values() if not model.deprecated}
+        if "/" in name:
+            near = tuple(name_by_id[huggingface_id] for huggingface_id in nearest(name, name_by_id))
+            return UnknownModel(name, nearest=near, did_you_mean=did_you_mean(name, name_by_id))
+        # Nobody should be led to what is refused for new Workspaces.
+        names = [key for model in self.models.values() if not model.deprecated for key in (model.name, *model.aliases)]
+        return UnknownModel(name, nearest=nearest(name, name_by_id.values()), did_you_mean=did_you_mean(name, names))
 
 
 def _size(sku: GpuSku) -> tuple[float, int, int, float, str]:

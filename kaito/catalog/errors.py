@@ -12,32 +12,43 @@ longest_quoted = 100
 
 
 class UnknownModel(LookupError):
-    """A preset name that the catalogue has not. `nearest` are names it has, best first."""
+    """A preset name that the catalogue has not.
 
-    def __init__(self, name: str, *, nearest: tuple[str, ...]) -> None:
+    `did_you_mean` is the name that must have been meant, if one is so near; `nearest` are names it has, best first,
+    however far.
+    """
+
+    def __init__(self, name: str, *, nearest: tuple[str, ...], did_you_mean: str | None = None) -> None:
         self.name = name
         self.nearest = nearest
-        super().__init__(
-            f"model {_quoted(name)} is not in the catalogue; nearest: {_list(nearest)}; see all with: kaito models"
-        )
+        self.did_you_mean = did_you_mean
+        super().__init__(f"model {_quoted(name)} is not in the catalogue; {_next_step(did_you_mean, 'kaito models')}")
 
 
 class UnknownSku(LookupError):
     """An instance type that the catalogue has not, or has for another cloud only (then `reason` says so).
 
-    `nearest` are names it has, best first; `fitting` the smallest that can serve the model in question.
+    `did_you_mean` is the name that must have been meant, if one is so near; `nearest` are names it has, best first,
+    however far; `fitting` the smallest that can serve the model in question.
     """
 
     def __init__(
-        self, name: str, *, nearest: tuple[str, ...], fitting: tuple[str, ...] = (), reason: str | None = None
+        self,
+        name: str,
+        *,
+        nearest: tuple[str, ...],
+        did_you_mean: str | None = None,
+        fitting: tuple[str, ...] = (),
+        reason: str | None = None,
     ) -> None:
         self.name = name
         self.nearest = nearest
+        self.did_you_mean = did_you_mean
         self.fitting = fitting
-        fits = f"; smallest that fit the model: {_list(fitting)}" if fitting else ""
+        fits = f"; smallest that fit the model: {', '.join(fitting)}" if fitting else ""
         super().__init__(
-            f"instance type {_quoted(name)} {reason or 'is not in the catalogue'}; "
-            f"nearest: {_list(nearest)}{fits}; see all with: kaito skus"
+            f"instance type {_quoted(name)} {reason or 'is not in the catalogue'}{fits}; "
+            f"{_next_step(did_you_mean, 'kaito skus')}"
         )
 
 
@@ -56,5 +67,5 @@ def _quoted(name: str) -> str:
     return repr(name if len(name) <= longest_quoted else f"{name[:longest_quoted]}...")
 
 
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names) or "none"
+def _next_step(did_you_mean: str | None, command: str) -> str:
+    return f"did you mean {did_you_mean}? See all with: {command}" if did_you_mean else f"see all with: {command}"

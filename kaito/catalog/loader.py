@@ -11,7 +11,7 @@ from kaito.catalog.entry import Entry
 from kaito.catalog.errors import CatalogError
 from kaito.catalog.gpu_sku import Gpu, GpuSku
 from kaito.catalog.model_preset import ModelPreset
-from kaito.catalog.nearest import nearest
+from kaito.catalog.nearest import did_you_mean, nearest
 
 E = TypeVar("E", bound=Entry)
 
@@ -37,6 +37,7 @@ def _validate(document: Document) -> tuple[tuple[ModelPreset, ...], tuple[GpuSku
     _resolve_gpus(document, {gpu.name: gpu for gpu in gpus}, faults)
     models = _entries(ModelPreset, "models", document, sources, faults)
     skus = _entries(GpuSku, "skus", document, sources, faults)
+    faults += _successor_faults(document, models)
     faults += _clashes(document, "models", models)
     faults += _clashes(document, "skus", skus)
     if faults:
@@ -113,3 +114,17 @@ def _clashes(document: Document, section: str, entries: Iterable[ModelPreset | G
                 faults.append(f"{place}: {key!r} finds {section}.{owner[key]} already; rename one, or merge them")
             owner[key] = entry.name
     return faults
+
+
+def _successor_faults(document: Document, models: Iterable[ModelPreset]) -> Iterable[str]:
+    deprecated = {model.name: model.deprecated for model in models}
+    for model in models:
+        name = model.successor
+        place = f"{document.place('models', model.name)}.successor"
+        if name is None:
+            continue
+        if deprecated.get(name):
+            yield f"{place}: {name!r} is deprecated itself; name one that new Workspaces may use"
+        elif name not in document.entries["models"]:  # one that is there and at fault was told already
+            meant = did_you_mean(name, deprecated)
+            yield f"{place}: {name!r} is none of models" + (f"; did you mean {meant}?" if meant else "")

@@ -49,6 +49,7 @@ class ModelPreset(Entry):
     license: str
     gated: bool = False
     deprecated: bool = False
+    successor: Name | None = None
     readiness_timeout_minutes: Count
 
     @property
@@ -65,6 +66,12 @@ class ModelPreset(Entry):
     def dtype(self) -> Literal["auto", "bfloat16"]:
         """The number format to load the weights in: quantised ones say it themselves."""
         return "auto" if self.quantization else "bfloat16"
+
+    @model_validator(mode="after")
+    def _only_the_deprecated_have_a_successor(self) -> "ModelPreset":
+        if self.successor is not None and not self.deprecated:
+            raise ValueError(f"successor {self.successor!r} is for deprecated models; say deprecated: true, or drop it")
+        return self
 
     @model_validator(mode="after")
     def _one_gpu_needs_no_more_than_all(self) -> "ModelPreset":

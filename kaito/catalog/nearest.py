@@ -1,4 +1,4 @@
-"""Which known names are nearest to one that is not known."""
+"""Which known names are nearest to one that is not known, and whether one is so near that it must have been meant."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,31 @@ from difflib import SequenceMatcher
 longest_compared = 100
 """Characters of a given name that are looked at: comparing is quadratic, and the name is a stranger's."""
 
+shortest_start = 3
+"""Letters and digits that the start of a name must have to stand for the whole name."""
+
+characters_per_slip = 5
+"""A name of so many letters and digits may have one slip of the keyboard, one of twice as many two; three at most."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str | None:
+    """Returns the known name that a given one must have been meant for, or None where none is near enough to say so.
+
+    Near is what differs in letters' case and punctuation only (`phi_4`), in a slip or two of the keyboard for its
+    length (`loar` for `lora`, `Standard_NC6_v3`), or by an end that is missing or is too much (`phi-3-mini`). An Azure
+    type without GPUs (`Standard_D4s_v3`) is near to none that has some, though many letters agree.
+    """
+    bare = _bare(given[:longest_compared])
+    near = ((_slips(bare, _bare(name)), name) for name in nearest(given, known, count=5) if _is_near(bare, _bare(name)))
+    return min(near, key=lambda pair: pair[0], default=(0, None))[1]
+
 
 def nearest(given: str, known: Iterable[str], *, count: int = 3) -> tuple[str, ...]:
     """Returns the known names that look most like the given one, best first; letters' case and punctuation are nothing.
 
     A name that contains what was given (`phi-3-mini` for `phi-3-mini-4k-instruct`), or the reverse, comes before one
-    that only has many letters in common. Names of equal rank keep the order they came in.
+    that only has many letters in common. Names of equal rank keep the order they came in. The best may still be far
+    from what was given: see `did_you_mean`.
     """
     bare = _bare(given[:longest_compared])
     matcher = SequenceMatcher(autojunk=False, b=bare)
@@ -24,6 +43,33 @@ def nearest(given: str, known: Iterable[str], *, count: int = 3) -> tuple[str, .
         return matcher.ratio() + contained
 
     return tuple(sorted(known, key=score, reverse=True)[:count])
+
+
+def _is_near(given: str, name: str) -> bool:
+    if name.startswith(given) and len(given) >= shortest_start:
+        return True
+    # Three quarters: phi-4-multimodal is no way to write phi-4.
+    if given.startswith(name) and len(name) * 4 >= len(given) * 3:
+        return True
+    return _slips(given, name) <= _allowed_slips(given)
+
+
+def _allowed_slips(given: str) -> int:
+    return 0 if len(given) < shortest_start else min(3, max(1, len(given) // characters_per_slip))
+
+
+def _slips(one: str, other: str) -> int:
+    """Letters that are wrong, missing, too many or swapped with their neighbour (optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, start=1):
+        above, before, row = before, row, [i]
+        for j, right in enumerate(other, start=1):
+            slips = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == other[j - 2] and one[i - 2] == right:
+                slips = min(slips, above[j - 2] + 1)
+            row.append(slips)
+    return row[-1]
 
 
 def _bare(name: str) -> str:

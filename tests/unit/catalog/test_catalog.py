@@ -84,7 +84,7 @@ def test_an_alias_finds_the_model_under_its_present_name() -> None:
 def test_the_presets_of_the_walk_through_are_complete(name: str, context_tokens: int) -> None:
     preset = CATALOG.model(f"phi-3-mini-{name}-instruct")
     missing = {field for field, value in preset if value is None}
-    assert missing == {"quantization", "min_gpu_memory_gib", "tool_call_parser", "reasoning_parser"}
+    assert missing == {"quantization", "successor", "min_gpu_memory_gib", "tool_call_parser", "reasoning_parser"}
     assert (preset.context_tokens, preset.kv_bytes_per_token) == (context_tokens, 393216)
     assert set(preset.runtimes) == {"vllm", "transformers"}
     assert preset.readiness_timeout_s == 1800
@@ -106,8 +106,24 @@ def test_an_unknown_model_is_told_the_nearest_first(typed: str, meant: str) -> N
         CATALOG.model(typed)
     assert caught.value.nearest[0] == meant
     assert repr(typed) in str(caught.value)
-    assert meant in str(caught.value)
+    assert "did you mean " in str(caught.value)
+    assert meant in str(caught.value).lower()
     assert "kaito models" in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", ["phi-22", "microsoft/phi2"])
+def test_nobody_is_led_to_a_deprecated_model(typed: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        CATALOG.model(typed)
+    assert caught.value.did_you_mean != "phi-2"
+    assert "phi-2" not in caught.value.nearest
+
+
+def test_what_is_like_nothing_here_is_not_likened_to_anything() -> None:
+    with pytest.raises(UnknownModel, match=r"^model 'bert' is not in the catalogue; see all with: kaito models$"):
+        CATALOG.model("bert")
+    with pytest.raises(UnknownSku, match=r"^instance type 'Standard_D4s_v3' is not .*; see all with: kaito skus$"):
+        CATALOG.sku("Standard_D4s_v3", cloud="azure")
 
 
 @given(st.text(max_size=3000))
@@ -201,3 +217,15 @@ def test_quantised_weights_say_their_own_dtype() -> None:
 @pytest.mark.parametrize("preset", CATALOG.models.values(), ids=lambda preset: preset.name)
 def test_every_model_fits_its_own_disk(preset: ModelPreset) -> None:
     assert preset.disk_gib > preset.weights_gib
+
+
+@pytest.mark.parametrize(
+    "preset", [preset for preset in CATALOG.models.values() if preset.deprecated], ids=lambda preset: preset.name
+)
+def test_a_deprecated_model_has_a_successor_that_runs_and_is_tuned_wherever_it_is(preset: ModelPreset) -> None:
+    assert preset.successor is not None
+    successor = CATALOG.model(preset.successor)
+    assert set(preset.runtimes) <= set(successor.runtimes)
+    assert successor.tuning is not None or preset.tuning is None
+    served = {sku.name for sku in CATALOG.skus.values() if fits(preset, sku)}
+    assert served <= {sku.name for sku in CATALOG.skus.values() if fits(successor, sku)}

@@ -121,6 +121,15 @@ def test_an_empty_file_changes_nothing(write: Write) -> None:
         ),
         ("gpus: {T4: {cuda_capability: '75'}}", r"gpus\.T4\.cuda_capability: '75' is no compute capability"),
         ("gpus: {T4: {cuda_capability: null}}", r"gpus\.T4: an nvidia GPU needs its cuda_capability"),
+        (
+            "models: {falcon-7b: {deprecated: true, successor: falcon-40}}",
+            r"extra\.yaml: models\.falcon-7b\.successor: 'falcon-40' is none of models; did you mean falcon-40b\?",
+        ),
+        (
+            "models: {falcon-7b: {deprecated: true, successor: phi-2}}",
+            r"models\.falcon-7b\.successor: 'phi-2' is deprecated itself",
+        ),
+        ("models: {falcon-7b: {successor: phi-4}}", r"models\.falcon-7b: successor 'phi-4' is for deprecated models"),
         ("sources: {ours: [1]}", r"extra\.yaml: sources\.ours: must be text"),
         ("modles: {}", r"extra\.yaml: modles: no section of a catalogue; choose among sources, gpus, models, skus"),
         ("models: [phi-4]", r"extra\.yaml: models: must be a mapping from name to entry"),
@@ -145,6 +154,12 @@ def test_a_fault_is_told_with_its_file_entry_and_field(write: Write, text: str, 
 def test_a_faulty_gpu_is_told_once_not_with_every_type_that_has_it(write: Write) -> None:
     with pytest.raises(CatalogError) as caught:
         Catalog.load(write("gpus: {T4: {memory_gib: 0}}"))
+    assert len(caught.value.faults) == 1
+
+
+def test_a_faulty_successor_is_told_once(write: Write) -> None:
+    with pytest.raises(CatalogError) as caught:
+        Catalog.load(write("models: {phi-3.5-mini-instruct: {disk_gib: 0}}"))
     assert len(caught.value.faults) == 1
 
 
