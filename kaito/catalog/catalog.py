@@ -30,18 +30,20 @@ class Catalog:
         self._sku_by_key = {key.lower(): sku for sku in self.skus.values() for key in sku.keys}
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Self:
-        """Returns the built-in catalogue, with the entries of a file of the same form laid over it.
+    def load(cls, path: Path | None = None, overlays: Iterable[tuple[str, str]] = ()) -> Self:
+        """Returns the built-in catalogue, with the entries of a file and of texts of the same form laid over it.
 
         Files are read on the call, not on import; what the built-in ones hold is kept.
 
         Args:
             path: the operator's `--catalog FILE`; its entries merge over the built-in ones by name, field by field.
+            overlays: further ones over that, in this order: what errors call each, and its YAML.
 
         Raises:
-            CatalogError: the file cannot be used; tells file, entry and field of every fault.
+            CatalogError: one cannot be used; tells file (or what it is called), entry and field of every fault.
         """
-        return cls(*(_built_in() if path is None else _read(path)))
+        overlays = tuple(overlays)
+        return cls(*(_built_in() if path is None and not overlays else _read(path, overlays)))
 
     def model(self, name: str) -> ModelPreset:
         """Returns the model of a preset name, an alias or a Hugging Face id, in any case of letters.
@@ -103,11 +105,11 @@ def _size(sku: GpuSku) -> tuple[float, int, int, float, str]:
 
 @cache
 def _built_in() -> tuple[tuple[ModelPreset, ...], tuple[GpuSku, ...]]:
-    return _read(None)
+    return _read(None, ())
 
 
-def _read(path: Path | None) -> tuple[tuple[ModelPreset, ...], tuple[GpuSku, ...]]:
+def _read(path: Path | None, overlays: Iterable[tuple[str, str]]) -> tuple[tuple[ModelPreset, ...], tuple[GpuSku, ...]]:
     # Here, since importing a YAML parser costs 40 ms that a program without a catalogue need not pay.
     from kaito.catalog.loader import read
 
-    return read(path)
+    return read(path, overlays)

@@ -18,15 +18,19 @@ E = TypeVar("E", bound=Entry)
 built_in_files = tuple(Path(__file__).with_name(name) for name in ("models.yaml", "gpu_skus.yaml"))
 
 
-def read(path: Path | None = None) -> tuple[tuple[ModelPreset, ...], tuple[GpuSku, ...]]:
-    """Reads the built-in files and, over them, the given one.
+def read(
+    path: Path | None = None, overlays: Iterable[tuple[str, str]] = ()
+) -> tuple[tuple[ModelPreset, ...], tuple[GpuSku, ...]]:
+    """Reads the built-in files and, over them, the given file and then the given texts, each with its name.
 
     Raises:
         CatalogError: tells file, entry and field of every fault, not of the first one only.
     """
     document = Document()
     for file in (*built_in_files, *(() if path is None else (path,))):
-        document.overlay(file)
+        document.overlay_file(file)
+    for origin, text in overlays:
+        document.overlay(origin, text)
     return _validate(document)
 
 

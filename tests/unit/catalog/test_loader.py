@@ -179,3 +179,19 @@ def test_a_file_that_is_not_text_is_told_by_its_name(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CatalogError, match=r"binary\.yaml: cannot be read"):
         Catalog.load(path)
+
+
+def test_texts_are_laid_over_the_file_in_their_order(write: Write) -> None:
+    catalog = Catalog.load(
+        write(OWN_MODEL),
+        [
+            ("a", "models: {our-model: {disk_gib: 91, context_tokens: 4096}}"),
+            ("b", "models: {our-model: {disk_gib: 92}}"),
+        ],
+    )
+    assert (catalog.model("om").disk_gib, catalog.model("om").context_tokens) == (92, 4096)
+
+
+def test_a_fault_in_a_text_is_told_with_what_it_is_called() -> None:
+    with pytest.raises(CatalogError, match=r"^ConfigMap x/y: b\.yaml: models\.phi-4\.disk_gib: .*given 0"):
+        Catalog.load(overlays=[("ConfigMap x/y: b.yaml", "models: {phi-4: {disk_gib: 0}}")])
