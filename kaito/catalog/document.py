@@ -4,19 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from kaito.catalog.errors import CatalogError
-
-try:
-    from yaml import CSafeLoader as FastLoader  # parses the built-in files in 15 ms; the pure one takes 200
-except ImportError:  # PyYAML without libyaml
-    from yaml import SafeLoader as FastLoader  # type: ignore[assignment]
+from kaito.catalog.yaml_text import YamlFault, parse_yaml
 
 Raw = dict[str, object]
-
-deepest = 20
-"""Levels of nesting that a file may have; an entry needs 4."""
 
 sections = ("sources", "gpus", "models", "skus")
 
@@ -63,10 +54,9 @@ class Document:
 
 def _parsed(origin: str, text: str) -> dict[str, Raw]:
     try:
-        _refuse_deep(text)
-        document = yaml.load(text, _UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
-        raise CatalogError([f"{origin}: not YAML: {' '.join(str(error).split())}"]) from error
+        document = parse_yaml(text)
+    except YamlFault as error:
+        raise CatalogError([f"{origin}: not YAML: {error}"]) from error
     return _sections_of(origin, {} if document is None else document)
 
 
@@ -100,29 +90,3 @@ def _merged(below: object, above: object) -> object:
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
-
-
-def _refuse_deep(text: str) -> None:
-    """Ends a file of brackets in brackets in brackets here: libyaml's composer recurses, and would end the process."""
-    depth = 0
-    for event in yaml.parse(text, FastLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > deepest:
-            raise yaml.YAMLError(f"more than {deepest} levels deep {event.start_mark}")
-
-
-class _UniqueKeyLoader(FastLoader):
-    """Refuses a key that is there twice: YAML would silently keep the last one."""
-
-
-def _construct_unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
-    seen: set[str] = set()
-    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-        if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-            raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
-        seen.add(key.value)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:map", _construct_unique_mapping)
