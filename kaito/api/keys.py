@@ -36,6 +36,7 @@ NODE_CLASS_NAME_ANNOTATION: Final = "kaito.sh/node-class-name"
 DISABLE_BENCHMARK_ANNOTATION: Final = "kaito.sh/disable-benchmark"
 PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
 USE_LOCAL_WEIGHTS_ANNOTATION: Final = "kaito.sh/use-local-weights"
+MODEL_STREAMING_ANNOTATION: Final = "kaito.sh/model-streaming"
 
 # Karpenter's keys, on claims (Machine, NodeClaim) and nodes.
 PROVISIONER_NAME_LABEL: Final = "karpenter.sh/provisioner-name"

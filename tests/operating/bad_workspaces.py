@@ -28,6 +28,7 @@ from kaito.api import kaito_v1alpha1, kaito_v1beta1
 
 TABLES = Path(__file__).parents[1] / "integration" / "admission"
 BY_RULES = TABLES / "bad_by_rules.yaml"
+BY_WEBHOOK = TABLES / "bad_by_webhook.yaml"
 VERSIONS = tuple(
     workspace.resource_type.api_version for workspace in (kaito_v1alpha1.Workspace, kaito_v1beta1.Workspace)
 )

@@ -5,7 +5,7 @@ from kaito.runtime.webhook.admission import Defaulter, MatchCondition, Validator
 from kaito.runtime.webhook.authority import OwnAuthority
 from kaito.runtime.webhook.configuration import Installed, Keeper, Patched, Unmanaged
 from kaito.runtime.webhook.conversion import Conversion, ConversionFailed, Converter
-from kaito.runtime.webhook.denial import Denied, duplicate, forbidden, invalid, required, unsupported
+from kaito.runtime.webhook.denial import Denied, duplicate, forbidden, invalid, not_found, required, unsupported
 from kaito.runtime.webhook.reach import AtUrl, InService, Reach
 from kaito.runtime.webhook.request import AdmissionRequest
 from kaito.runtime.webhook.rotation import Policy
@@ -38,6 +38,7 @@ __all__ = [
     "duplicate",
     "forbidden",
     "invalid",
+    "not_found",
     "required",
     "unsupported",
 ]

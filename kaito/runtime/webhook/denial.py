@@ -80,6 +80,18 @@ def duplicate(field: str, given: object) -> Cause:
     return Cause(field, "FieldValueDuplicate", f"Duplicate value: {_shown(given)}")
 
 
+def not_found(field: str, given: object, why: str = "") -> Cause:
+    """The name of something that is not there.
+
+    Args:
+        field: its path.
+        given: the name.
+        why: what to do about it.
+    """
+    text = f"Not found: {_shown(given)}"
+    return Cause(field, "FieldValueNotFound", f"{text}: {why}" if why else text)
+
+
 def unreadable(error: ValidationError, *, show_values: bool) -> Denied:
     """The denial of an object that its class cannot read: each field at fault, by its path on the wire.
 
