@@ -1,4 +1,4 @@
-"""Court: the webhooks of Workspaces behind their real endpoints, with an API server in memory that has the ConfigMaps."""
+"""Court: the webhooks of Workspaces behind their real endpoints, and an API server in memory with the ConfigMaps."""
 
 from __future__ import annotations
 
