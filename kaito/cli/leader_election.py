@@ -1,10 +1,12 @@
 """The flags of leader election, and what they come to."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaito.cli.numbers import seconds
+from kaito.cli.place import Place
 
 if TYPE_CHECKING:
     from kaito.runtime.election import LeaderElection
@@ -17,11 +19,11 @@ LeaderElectOption = Annotated[
         help="Let each controller work in one process at a time. Default: on in a cluster, off outside.",
     ),
 ]
-NamespaceOption = Annotated[
+LeaseNamespaceOption = Annotated[
     str | None,
     typer.Option(
         envvar="KAITO_LEADER_ELECTION_NAMESPACE",
-        help="Namespace of the Leases. Default: the pod's own; needed outside of a cluster.",
+        help="Namespace of the Leases. Default: that of --namespace.",
     ),
 ]
 LeaseDurationOption = Annotated[
@@ -56,39 +58,43 @@ AdmissionFenceOption = Annotated[
 ]
 
 
-def leader_election(
-    wanted: bool | None,
-    namespace: str | None,
-    durations: tuple[str, str, str],
-    admission_fence: bool,
-    *,
-    in_cluster: bool,
-) -> "LeaderElection | None":
-    """What the flags come to; None: no election.
+@dataclass(frozen=True)
+class ElectionFlags:
+    """The flags of leader election."""
 
-    Args:
-        wanted: whether; None: in a cluster.
-        namespace: of the Leases; None: the pod's.
-        durations: lease duration, renew deadline and retry period, in seconds.
-        admission_fence: whether the API server refuses too.
-        in_cluster: whether this is a pod.
+    leader_elect: LeaderElectOption = None
+    leader_election_namespace: LeaseNamespaceOption = None
+    leader_election_lease_duration: LeaseDurationOption = "15"
+    leader_election_renew_deadline: RenewDeadlineOption = "10"
+    leader_election_retry_period: RetryPeriodOption = "2"
+    leader_election_admission_fence: AdmissionFenceOption = False
 
-    Raises:
-        ValueError: a duration is no number or makes no sense, or no namespace is known.
-    """
-    from kaito.runtime.election import LeaderElection
+    def election(self, place: Place) -> "LeaderElection | None":
+        """What the flags come to; None: no election.
 
-    if not (in_cluster if wanted is None else wanted):
-        return None
-    names = ("lease-duration", "renew-deadline", "retry-period")
-    lease_s, deadline_s, retry_s = (
-        seconds(f"--leader-election-{name}", text, example="15") for name, text in zip(names, durations, strict=True)
-    )
-    return LeaderElection(
-        namespace=namespace,
-        lease_duration_s=lease_s,
-        renew_deadline_s=deadline_s,
-        retry_period_s=retry_s,
-        exit_hard=True,
-        admission_fence=admission_fence,
-    ).in_namespace()
+        Args:
+            place: says whether this is a pod, and which namespace is the manager's.
+
+        Raises:
+            ValueError: a duration is no number or makes no sense, or no namespace is known.
+        """
+        from kaito.runtime.election import LeaderElection
+
+        if not (place.in_cluster if self.leader_elect is None else self.leader_elect):
+            return None
+        durations = {
+            "lease-duration": self.leader_election_lease_duration,
+            "renew-deadline": self.leader_election_renew_deadline,
+            "retry-period": self.leader_election_retry_period,
+        }
+        lease_s, deadline_s, retry_s = (
+            seconds(f"--leader-election-{name}", text, example="15") for name, text in durations.items()
+        )
+        return LeaderElection(
+            namespace=self.leader_election_namespace or place.own_namespace("--leader-elect", "the Leases"),
+            lease_duration_s=lease_s,
+            renew_deadline_s=deadline_s,
+            retry_period_s=retry_s,
+            exit_hard=True,
+            admission_fence=self.leader_election_admission_fence,
+        )

@@ -81,6 +81,14 @@ def is_in_cluster(kubeconfig: str | os.PathLike[str] | None = None) -> bool:
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (SERVICE_ACCOUNT_DIR / "token").exists()
 
 
+def pod_namespace(file: Path = SERVICE_ACCOUNT_DIR / "namespace") -> str | None:
+    """The namespace of the pod that this is; None: it is none, as far as Kubernetes mounted nothing that says so."""
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
 def in_cluster(directory: Path = SERVICE_ACCOUNT_DIR) -> Config:
     """Reads the service account that Kubernetes mounts into a pod.
 

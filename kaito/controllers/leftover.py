@@ -9,8 +9,8 @@ from kaito.client.client import Client
 from kaito.client.errors import KubeError
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import is_managed, kind_of
-from kaito.kube.object_key import ObjectKey
-from kaito.runtime.reconciler import KeyReconciler, Result
+from kaito.controllers.held import HeldKeys
+from kaito.runtime.reconciler import KeyReconciler
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +55,7 @@ class ClaimGuard:
 
     def holding(self, reconciler: KeyReconciler) -> KeyReconciler:
         """The reconciler, which does nothing before it is known that there are none."""
-        return _Held(reconciler, self._passed)
-
-
-class _Held:
-    def __init__(self, reconciler: KeyReconciler, passed: asyncio.Event) -> None:
-        self._reconciler = reconciler
-        self._passed = passed
-
-    async def reconcile_key(self, key: ObjectKey) -> Result:
-        await self._passed.wait()
-        return await self._reconciler.reconcile_key(key)
+        return HeldKeys(reconciler, self._passed)
 
 
 def _refusal(names: list[str]) -> str:

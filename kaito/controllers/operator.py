@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Literal, get_args
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.catalog import CurrentCatalog, Runtime
+from kaito.controllers.catalog_source import CatalogMetrics, CatalogSource
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import CLAIM_KINDS, MACHINE, NODE_CLAIM, Claim, ClaimKind, made_for
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
+from kaito.controllers.held import HeldKeys, HeldObjects
 from kaito.controllers.leftover import ClaimGuard
 from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
+from kaito.controllers.webhooks import WebhookOptions, webhook_server
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, WorkloadOptions
@@ -31,7 +35,7 @@ from kaito.runtime.access import EVERYWHERE, Access
 from kaito.runtime.apply import Applier
 from kaito.runtime.controller import Controller
 from kaito.runtime.manager import Manager
-from kaito.runtime.reconciler import KeyReconciler
+from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.runtime.watch import Watch
 
 ControllerName = Literal["workspace", "machine", "gpu-provisioner"]
@@ -54,6 +58,10 @@ class OperatorOptions:
         node_provisioner: which wire kind claims have that are made; byo: none are, existing nodes are used.
         runtime: what runs models, if the user does not say; None: what suits model and GPU.
         current: models and instance types.
+        catalog_config_map: what is laid over them, live, once it has been looked for; None: nothing.
+        catalog_file: what lies beneath that: the file that `current` was loaded with.
+        webhooks: how Workspaces are checked when they are written, where the workspace controller runs; None: they are
+            not.
         workload: of all workloads.
         now: wall clock.
     """
@@ -63,6 +71,9 @@ class OperatorOptions:
     node_provisioner: NodeProvisioner = "machine"
     runtime: Runtime | None = None
     current: CurrentCatalog = field(default_factory=CurrentCatalog)
+    catalog_config_map: ObjectKey | None = None
+    catalog_file: Path | None = None
+    webhooks: WebhookOptions | None = None
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -84,6 +95,7 @@ def add_operator(manager: Manager, options: OperatorOptions) -> None:
     """
     manager.permissions.remedy = GRANT
     manager.crd_remedy = INSTALL
+    source = _catalog(manager, options)
     registry = ClaimRegistry(manager.client, lambda kind: not manager.cache.informer(kind.kind).state.dormant)
     for kind in CLAIM_KINDS:
         manager.cache.add_label_index(kind.kind, keys.WORKSPACE_LABEL, keys.WORKSPACE_UID_LABEL)
@@ -91,17 +103,46 @@ def add_operator(manager: Manager, options: OperatorOptions) -> None:
         # Of a cluster's many pods only those of Workspaces are looked at.
         manager.cache.informer(Pod, InformerOptions(labels=",".join(WORKSPACE_SELECTOR), project=True))
         manager.cache.add_label_index(Pod, *WORKSPACE_SELECTOR)
-        manager.add(_workspace(manager, options, registry))
+        manager.add(_workspace(manager, options, registry, source))
+        _add_webhooks(manager, options, source)
     provider = _provider(manager, options)
     if provider is None:
         return
     if "machine" in options.controllers:
         for kind in CLAIM_KINDS:
-            manager.add(_machine(manager, options, kind, provider))
+            manager.add(_machine(manager, options, kind, provider, source))
     if "gpu-provisioner" in options.controllers:
         collector = InstanceCollector(manager.client, provider, registry, options.now)
         manager.add(_gpu_provisioner(collector, options))
         manager.add(Sweeper(collector))
+
+
+def _catalog(manager: Manager, options: OperatorOptions) -> CatalogSource | None:
+    """Adds what keeps the catalogue as a ConfigMap says, if one is named."""
+    metrics = CatalogMetrics(manager.registry, options.current)
+    if options.catalog_config_map is None:
+        return None
+    where, changed = options.catalog_config_map, partial(_look_again, manager)
+    source = CatalogSource(manager, where, options.current, metrics, file=options.catalog_file, changed=changed)
+    manager.add(source)
+    return source
+
+
+async def _look_again(manager: Manager) -> None:
+    """What failed for a model or an instance type that was not known has another try with what is known now."""
+    for controller in manager.controllers:
+        if controller.running:
+            await controller.enqueue_all()
+
+
+def _add_webhooks(manager: Manager, options: OperatorOptions, source: CatalogSource | None) -> None:
+    if options.webhooks is None:
+        return
+    from kaito.controllers.workspace.admission import AdmissionOptions
+
+    admission = AdmissionOptions(options.current, options.node_provisioner, options.runtime, manager.api_reader)
+    after = source.wait_loaded if source is not None else None
+    manager.add(webhook_server(manager, options.webhooks, admission, after))
 
 
 def _provider(manager: Manager, options: OperatorOptions) -> Provider | None:
@@ -112,7 +153,9 @@ def _provider(manager: Manager, options: OperatorOptions) -> Provider | None:
             return None
 
 
-def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegistry) -> Controller[Workspace]:
+def _workspace(
+    manager: Manager, options: OperatorOptions, registry: ClaimRegistry, source: CatalogSource | None
+) -> Controller[Workspace]:
     existing_only = options.node_provisioner == "byo"
     planner = Planner(options.current, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
@@ -123,6 +166,8 @@ def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegist
         guard = ClaimGuard(manager.client)
         manager.add(guard)
         reconciler = guard.holding(reconciler)
+    if source is not None:
+        reconciler = HeldKeys(reconciler, source.loaded)
     awaited = partial(_awaited_labels, existing_only=existing_only)
     return Controller(
         Workspace,
@@ -144,10 +189,14 @@ def _workspace(manager: Manager, options: OperatorOptions, registry: ClaimRegist
     )
 
 
-def _machine(manager: Manager, options: OperatorOptions, claims: ClaimKind, provider: Provider) -> Controller[Claim]:
+def _machine(
+    manager: Manager, options: OperatorOptions, claims: ClaimKind, provider: Provider, source: CatalogSource | None
+) -> Controller[Claim]:
+    reconciler: Reconciler[Claim] = ClaimReconciler(manager.client, provider, claims, options.now, manager.events)
     return Controller(
         claims.kind,
-        ClaimReconciler(manager.client, provider, claims, options.now, manager.events),
+        # Clouds look instance types up, and what one does not know it refuses for good.
+        HeldObjects(reconciler, source.loaded) if source is not None else reconciler,
         watches=(Watch(Node, map=_claim_of),),
         needs=(
             Access(claims.kind, "patch", "delete"),

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaito.client.config import SERVICE_ACCOUNT_DIR
+from kaito.client.config import SERVICE_ACCOUNT_DIR, pod_namespace
 from kaito.kube.object_key import ObjectKey
 
 JITTER_FACTOR = 1.2
@@ -111,12 +111,9 @@ def unique_identity() -> str:
 
 
 def _own_namespace(file: Path) -> str:
-    try:
-        if namespace := file.read_text(encoding="utf-8").strip():
-            return namespace
-    except OSError:
-        pass
+    if namespace := pod_namespace(file):
+        return namespace
     raise ValueError(
         f"leader election: no namespace is given for the Leases, and {file} has none, as in a pod; "
-        f"set LeaderElection(namespace=…), or --leader-election-namespace"
+        f"set LeaderElection(namespace=…)"
     )

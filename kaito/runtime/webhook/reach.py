@@ -60,8 +60,12 @@ class AtUrl:
     url: str
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme == "https" and parts.hostname and parts.port != 0
+        except ValueError:  # brackets that do not match, or a port that is none
+            good = False
+        if not good or parts.query or parts.fragment or parts.username:
             raise ValueError(f"webhook URL {self.url!r}: expected https://HOST[:PORT][/PATH]")
 
     @property

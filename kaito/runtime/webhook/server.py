@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -75,6 +75,9 @@ class WebhookServer(Service):
         address: where it listens, such as ``:9443``.
         linger_s: seconds between the wish to stop and the end of listening.
         drain_s: seconds that reviews in progress then have.
+        needs: permissions that judging takes, beside those that the server itself needs.
+        after: what must come before the first verdict, such as the load of what verdicts rest on: nothing listens until
+            then, so that the API server asks another replica, or refuses. Other stages wait no longer than ever.
         clock: the time of day.
 
     Raises:
@@ -94,6 +97,8 @@ class WebhookServer(Service):
         address: str = ":9443",
         linger_s: float = 2.0,
         drain_s: float = 10.0,
+        needs: Sequence[Access] = (),
+        after: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         parsed = parse_address(address)
@@ -108,6 +113,8 @@ class WebhookServer(Service):
         self._keeper = configuration or Installed()
         self._keeper.bind(host.api_reader, host.name, reached, webhooks, self._metrics, clock)
         self._linger_s, self._drain_s = linger_s, drain_s
+        self._judging_needs = tuple(needs)
+        self._after = after
         self._clock = clock
         self._tls = SwappableContext()
         self._serving: KeyPair | None = None
@@ -127,8 +134,8 @@ class WebhookServer(Service):
 
     @property
     def needs(self) -> Sequence[Access]:
-        """Certificates and configurations, where they are ours to keep."""
-        return (*self._certificates.needs, *self._keeper.needs)
+        """Certificates and configurations, where they are ours to keep, and what judging takes."""
+        return (*self._certificates.needs, *self._keeper.needs, *self._judging_needs)
 
     def fault(self) -> str | None:
         """See `Service.fault`. Trouble that does not touch what is served is logged, and no fault."""
@@ -151,6 +158,8 @@ class WebhookServer(Service):
         Raises:
             CannotListen: the address is taken or not ours.
         """
+        if self._after is not None:
+            await self._after()
         runner = web.AppRunner(
             self._app(),
             access_log=None,

@@ -6,9 +6,20 @@ import pytest
 from typer.testing import CliRunner
 
 from kaito.cli.app import app
-from kaito.cli.leader_election import leader_election
+from kaito.cli.leader_election import ElectionFlags
+from kaito.cli.place import Place
 
-DURATIONS = ("15", "10", "2")
+
+class Somewhere(Place):
+    """A place that is a pod, or is none."""
+
+    def __init__(self, in_cluster: bool) -> None:
+        super().__init__(namespace="system")
+        object.__setattr__(self, "_in_cluster", in_cluster)
+
+    @property
+    def in_cluster(self) -> bool:
+        return bool(self.__dict__["_in_cluster"])
 
 
 @pytest.mark.parametrize(
@@ -18,21 +29,27 @@ DURATIONS = ("15", "10", "2")
 def test_it_is_on_in_a_cluster_and_off_outside_unless_told_otherwise(
     wanted: bool | None, in_cluster: bool, elects: bool
 ) -> None:
-    found = leader_election(wanted, "system", DURATIONS, False, in_cluster=in_cluster)
+    found = ElectionFlags(leader_elect=wanted).election(Somewhere(in_cluster))
     assert (found is not None) is elects
 
 
 def test_a_process_that_loses_its_lease_ends_hard_if_it_must() -> None:
-    found = leader_election(True, "system", ("6", "4", "1"), True, in_cluster=False)
+    found = ElectionFlags(True, None, "6", "4", "1", True).election(Somewhere(False))
     assert found is not None
     assert (found.lease_duration_s, found.renew_deadline_s, found.retry_period_s) == (6.0, 4.0, 1.0)
     assert (found.namespace, found.exit_hard, found.admission_fence) == ("system", True, True)
 
 
+def test_the_leases_can_lie_elsewhere_than_the_rest() -> None:
+    found = ElectionFlags(True, "elections").election(Somewhere(False))
+    assert found is not None
+    assert found.namespace == "elections"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "no namespace is given for the Leases"),
+        ((), "--leader-elect: no namespace is known for the Leases, since this is no pod; give --namespace"),
         (
             ("--leader-election-namespace", "x", "--leader-election-lease-duration", "soon"),
             "--leader-election-lease-duration is 'soon'; give a number of seconds, such as 15",

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from kaito.cli.app import app
-from kaito.cli.manager import parse_controllers
+from kaito.cli.operator_flags import parse_controllers
 from tests.operating.manager_process import ManagerProcess
 
 RUNNER = CliRunner()
@@ -80,6 +80,38 @@ def test_a_list_without_or_with_unknown_controllers_is_refused_with_the_choices(
             ["--cloud", "kwok", "--metrics-secure", "--metrics-bind-address", ":8081"],
             "--metrics-secure: --metrics-bind-address and --health-probe-bind-address are both :8081",
         ),
+        (
+            ["--cloud", "kwok", "--webhook-url", "http://x"],
+            "--webhook-url: webhook URL 'http://x': expected https://HOST",
+        ),
+        (["--cloud", "kwok", "--webhook-url", "https://x:99999"], "--webhook-url: webhook URL 'https://x:99999': exp"),
+        (
+            ["--cloud", "kwok", "--webhook-url", "https://127.0.0.1:9"],
+            "--webhook-url: no namespace is known for the webhook's certificates (Secret kaito-webhook), since",
+        ),
+        (
+            ["--cloud", "kwok", "--webhook-port", "90000"],
+            "Input should be less than or equal to 65535",
+        ),
+        (["--cloud", "kwok", "--webhook-url", "https://x", "--webhook-port", "0"], "--webhook-url does nothing with"),
+        (["--cloud", "kwok", "--webhook-url", "https://x", "--webhook-service", "y"], "two ways to the same place"),
+        (["--cloud", "kwok", "--webhook-service", "y:0", "--namespace", "n"], "--webhook-service is 'y:0'; give NAME"),
+        (
+            ["--cloud", "kwok", "--webhook-url", "https://x", "--controllers", "machine"],
+            "--webhook-url does nothing without the workspace controller",
+        ),
+        (
+            ["--cloud", "kwok", "--webhook-url", "https://x", "--webhook-cert-dir", "no/such"],
+            "--webhook-cert-dir: no/such is no directory; mount tls.crt and tls.key there",
+        ),
+        (
+            ["--cloud", "kwok", "--catalog-config-map", "a/b/c"],
+            "--catalog-config-map is 'a/b/c'; give NAME or NAMESPACE/",
+        ),
+        (
+            ["--cloud", "kwok", "--catalog-config-map", "a"],
+            "--catalog-config-map: no namespace is known for the ConfigM",
+        ),
         ([], "--cloud is needed to make nodes; choose from kwok"),
         (["--cloud", "kwok", "--metrics-bind-address", "nonsense"], "--metrics-bind-address: address 'nonsense'"),
         (["--cloud", "kwok", "--health-probe-bind-address", "x:y"], "--health-probe-bind-address: address 'x:y'"),
@@ -109,6 +141,25 @@ def test_a_taken_port_is_told_with_the_flag_that_chooses_another(kubeconfig: Pat
     assert f"kaito: {flag}: cannot listen on {address}: Address already in use; choose another" in ended.stderr
 
 
+def test_a_taken_webhook_port_is_told_with_the_flag_that_chooses_another(kubeconfig: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = ["--kubeconfig", str(kubeconfig), "--cloud", "kwok", "--namespace", "default"]
+        given += ["--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--webhook-port", port]
+        command = [sys.executable, "-m", "kaito", "manager", *given, "--webhook-url", f"https://127.0.0.1:{port}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert f"kaito: --webhook-port: cannot listen on 127.0.0.1:{port}: Address already in use; choose" in ended.stderr
+
+
+async def test_outside_of_a_cluster_it_says_that_no_webhook_checks_and_how_to_have_one(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    async with ManagerProcess(kubeconfig, tmp_path / "log") as manager:
+        (line,) = manager.logged("no webhook checks Workspaces")
+    assert "--webhook-url https://HOST:PORT" in line["turn_on"]
+
+
 def test_help_names_every_flag_and_its_environment_variable() -> None:
     said = RUNNER.invoke(app, ["manager", "--help"], env={"COLUMNS": "200"})
     assert said.exit_code == 0
@@ -119,7 +170,13 @@ def test_help_names_every_flag_and_its_environment_variable() -> None:
         "node-provisioner",
         "runtime",
         "catalog",
+        "catalog-config-map",
         "metrics-bind-address",
+        "webhook-port",
+        "webhook-url",
+        "webhook-service",
+        "webhook-cert-dir",
+        "namespace",
     ):
         assert f"--{flag}" in said.output
         assert f"KAITO_{flag.replace('-', '_').upper()}" in said.output

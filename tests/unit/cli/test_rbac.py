@@ -76,6 +76,23 @@ def test_leases_are_allowed_where_the_manager_has_them() -> None:
     assert of_leases("--no-leader-elect") == []
 
 
+def test_the_webhook_and_the_catalogue_get_rights_to_their_own_objects_alone() -> None:
+    def named(objects: list[dict[str, Any]], resource: str) -> list[tuple[list[str], list[str]]]:
+        rules = [rule for each in objects for rule in each.get("rules", []) if resource in rule["resources"]]
+        return [(rule.get("resourceNames", []), rule["verbs"]) for rule in rules]
+
+    assert named(printed(), "secrets") == [([], ["create"]), (["kaito-webhook"], ["get", "update"])]
+    assert named(printed(), "configmaps") == [([], ["get"]), (["kaito-catalog"], ["list", "watch"])]
+    assert named(printed(), "validatingwebhookconfigurations")[1][0] == ["kaito"]
+    assert named(printed("--webhook-cert-dir", "/certs"), "secrets") == []
+    without = printed("--webhook-port", "0", "--catalog-config-map", "")
+    for resource in ("secrets", "configmaps", "validatingwebhookconfigurations"):
+        assert named(without, resource) == []
+    elsewhere = printed("--catalog-config-map", "data/models")
+    assert [each["metadata"].get("namespace") for each in elsewhere if named([each], "configmaps")] == [None, "data"]
+    assert named(printed("--controllers", "machine"), "secrets") == []
+
+
 def test_json_is_one_list() -> None:
     said = RUNNER.invoke(app, ["rbac", "--format", "json"])
     assert [each["kind"] for each in json.loads(said.output)["items"]] == [each["kind"] for each in printed()]

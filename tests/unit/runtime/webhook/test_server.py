@@ -387,10 +387,41 @@ def test_two_webhooks_of_a_kind_in_one_role_are_refused(host: Host, files: Files
         WebhookServer(Host(), SMALL, certificates=files, reached=AtUrl("https://h"), address="0")
 
 
-@pytest.mark.parametrize("url", ["http://h", "https://", "h:1", "https://h?x=1", "https://u:p@h"])
+@pytest.mark.parametrize(
+    "url", ["http://h", "https://", "h:1", "https://h?x=1", "https://u:p@h", "https://h:99999", "https://[h"]
+)
 def test_a_url_that_an_api_server_would_not_call_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected https://HOST"):
         AtUrl(url)
+
+
+async def test_nothing_listens_before_that_has_come_which_verdicts_rest_on(
+    host: Host, files: Files, ca: KeyPair
+) -> None:
+    come = asyncio.Event()
+
+    async def wait() -> None:
+        await come.wait()
+
+    server = WebhookServer(
+        host,
+        SMALL,
+        certificates=files,
+        reached=AtUrl("https://127.0.0.1"),
+        configuration=Unmanaged(),
+        address="127.0.0.1:0",
+        linger_s=0.0,
+        after=wait,
+    )
+    task = asyncio.create_task(server.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (server.bound, server.fault()) == (None, "not listening yet")
+    come.set()
+    await eventually(lambda: server.fault() is None)
+    assert server.bound is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def test_it_starts_before_the_caches(host: Host, files: Files) -> None:
