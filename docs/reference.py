@@ -20,6 +20,7 @@ PACKAGES = (
     "kaito.client",
     "kaito.kube",
     "kaito.kube.conditions",
+    "kaito.kube.validation",
     "kaito.testing",
     "kaito.testing.fake_api",
 )

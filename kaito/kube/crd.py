@@ -13,9 +13,9 @@ from typing import Any
 
 from kaito.kube.crd_options import CRDOptions, PrinterColumn
 from kaito.kube.resource import Resource
-from kaito.kube.schema import SchemaError, structural_schema
+from kaito.kube.schema import SchemaError, plain, schema_with_rules, structural_schema
 
-__all__ = ["SchemaError", "custom_resource_definition", "structural_schema"]
+__all__ = ["SchemaError", "custom_resource_definition", "options", "resource_schema", "structural_schema"]
 
 
 def custom_resource_definition(*versions: type[Resource]) -> dict[str, Any]:
@@ -29,11 +29,11 @@ def custom_resource_definition(*versions: type[Resource]) -> dict[str, Any]:
         SchemaError: a field has a type that a structural schema cannot express.
     """
     stored = _stored(versions)
-    place, options = stored.resource_type, _options(stored)
+    place, declared = stored.resource_type, options(stored)
     metadata = {
         "name": f"{place.plural}.{place.group}",
-        "labels": dict(options.labels),
-        "annotations": dict(options.annotations),
+        "labels": dict(declared.labels),
+        "annotations": dict(declared.annotations),
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -52,7 +52,7 @@ def _stored(versions: tuple[type[Resource], ...]) -> type[Resource]:
     kinds = {version.resource_type._replace(version="") for version in versions}
     if len(kinds) != 1:
         raise ValueError(f"versions of one kind are needed, got {sorted(kind.group_kind for kind in kinds) or 'none'}")
-    stored = [version for version in versions if _options(version).storage]
+    stored = [version for version in versions if options(version).storage]
     if len(stored) != 1:
         names = [version.resource_type.version for version in stored]
         raise ValueError(
@@ -61,43 +61,45 @@ def _stored(versions: tuple[type[Resource], ...]) -> type[Resource]:
     return stored[0]
 
 
-def _options(resource: type[Resource]) -> CRDOptions:
-    options: CRDOptions = getattr(resource, "crd", CRDOptions())
-    return options
+def options(resource: type[Resource]) -> CRDOptions:
+    """Returns what a kind declares about its CRD; a kind that declares nothing has the defaults."""
+    declared: CRDOptions = getattr(resource, "crd", CRDOptions())
+    return declared
 
 
 def _names(resource: type[Resource]) -> dict[str, Any]:
-    place, options = resource.resource_type, _options(resource)
+    place, declared = resource.resource_type, options(resource)
     names = {
         "kind": place.kind,
         "listKind": f"{place.kind}List",
         "plural": place.plural,
-        "singular": options.singular or place.kind.lower(),
-        "shortNames": list(options.short_names),
-        "categories": list(options.categories),
+        "singular": declared.singular or place.kind.lower(),
+        "shortNames": list(declared.short_names),
+        "categories": list(declared.categories),
     }
     return {key: value for key, value in names.items() if value}
 
 
 def _version(resource: type[Resource]) -> dict[str, Any]:
-    options = _options(resource)
+    declared = options(resource)
     version: dict[str, Any] = {
         "name": resource.resource_type.version,
-        "served": options.served,
-        "storage": options.storage,
-        "schema": {"openAPIV3Schema": _root_schema(resource)},
+        "served": declared.served,
+        "storage": declared.storage,
+        "schema": {"openAPIV3Schema": plain(resource_schema(resource))},
     }
-    if options.deprecation_warning is not None:
-        version |= {"deprecated": True, "deprecationWarning": options.deprecation_warning}
-    if subresources := _subresources(options):
+    if declared.deprecation_warning is not None:
+        version |= {"deprecated": True, "deprecationWarning": declared.deprecation_warning}
+    if subresources := _subresources(declared):
         version["subresources"] = subresources
-    if options.columns:
-        version["additionalPrinterColumns"] = [_column(column) for column in options.columns]
+    if declared.columns:
+        version["additionalPrinterColumns"] = [_column(column) for column in declared.columns]
     return version
 
 
-def _root_schema(resource: type[Resource]) -> dict[str, Any]:
-    schema = structural_schema(resource)
+def resource_schema(resource: type[Resource]) -> dict[str, Any]:
+    """Returns the schema of a kind, its rules as `kaito.kube.schema_markers.Rule` (see `kaito.kube.schema.plain`)."""
+    schema = schema_with_rules(resource)
     # The API server knows these itself and lets a CRD say almost nothing about them.
     own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
     return schema | {"properties": schema["properties"] | own}

@@ -28,6 +28,12 @@ def structural_schema(model: type[KubeModel]) -> dict[str, Any]:
     Raises:
         SchemaError: the model has a type that a structural schema cannot express.
     """
+    schema: dict[str, Any] = plain(schema_with_rules(model))
+    return schema
+
+
+def schema_with_rules(model: type[KubeModel]) -> dict[str, Any]:
+    """Returns the same schema with its rules as `Rule`, for who wants to check them rather than write them down."""
     generated = model.model_json_schema(by_alias=True, schema_generator=_StructuralSchema, ref_template="{model}")
     definitions = generated.pop("$defs", {})
     schema: dict[str, Any] = _inline(generated, definitions, (model.__name__,))
@@ -58,7 +64,7 @@ class _StructuralSchema(GenerateJsonSchema):
             {"type": "object", "description": summary}
             | ({"properties": properties} if properties else {})
             | ({"required": sorted(required)} if required else {})
-            | ({VALIDATIONS: [rule.to_dict() for rule in rules]} if rules else {})
+            | ({VALIDATIONS: [*rules]} if rules else {})
         )
 
     def field_title_should_be_set(self, schema: object) -> bool:
@@ -91,6 +97,15 @@ class _StructuralSchema(GenerateJsonSchema):
         return dict(INT_OR_STRING)
 
 
+def plain(node: Any) -> Any:
+    """Returns a schema with its rules as the CRD has them."""
+    if isinstance(node, dict):
+        return {key: plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [plain(item) for item in node]
+    return node.to_dict() if isinstance(node, Rule) else node
+
+
 def _docstring(cls: type) -> tuple[str, dict[str, str]]:
     """Returns the first paragraph and the Attributes section of a class's docstring, each text on one line."""
     summary, _, rest = cleandoc(cls.__doc__ or "").partition("\n\n")
@@ -110,7 +125,7 @@ def _inline(node: Any, definitions: dict[str, Any], path: tuple[str, ...]) -> An
     if not isinstance(node, dict):
         return node
     if "$ref" not in node:
-        return {key: _inline(value, definitions, path) for key, value in node.items()}
+        return _exclusive({key: _inline(value, definitions, path) for key, value in node.items()})
     name = node["$ref"]
     if name in path:
         raise SchemaError(f"{' -> '.join(path)} -> {name}: a structural schema cannot contain itself")
@@ -118,3 +133,12 @@ def _inline(node: Any, definitions: dict[str, Any], path: tuple[str, ...]) -> An
     beside = {key: value for key, value in node.items() if key != "$ref"}
     rules = [*target.get(VALIDATIONS, []), *beside.get(VALIDATIONS, [])]
     return target | beside | ({VALIDATIONS: rules} if rules else {})
+
+
+def _exclusive(node: dict[str, Any]) -> dict[str, Any]:
+    """Writes exclusive bounds as OpenAPI 3.0 has them: a flag beside the bound."""
+    for bound in ("minimum", "maximum"):
+        exclusive = f"exclusive{bound.capitalize()}"
+        if isinstance(node.get(exclusive), (int, float)) and node[exclusive] is not True:
+            node |= {bound: node[exclusive], exclusive: True}
+    return node

@@ -5,6 +5,7 @@ Each marker stands in an ``Annotated`` and changes only the generated schema, ne
     count: Annotated[int, Rule("self == oldSelf", "count cannot be changed")] = 1
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
@@ -17,6 +18,10 @@ from pydantic_core import CoreSchema
 RuleReason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
 
 VALIDATIONS = "x-kubernetes-validations"
+# Words in a text, and those that a member is selected by (`self.oldSelf`), are no variables.
+_CEL_TEXT = re.compile(r"""r?("(\\.|[^"\\])*"|'(\\.|[^'\\])*')""")
+_CEL_WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+
 REQUIRED = "x-required"
 """Never leaves `kaito.kube.schema`, which makes it part of the object's own ``required``."""
 
@@ -59,7 +64,12 @@ class Rule(SchemaMarker):
     holds: Callable[[Any, Any], bool] | None = field(default=None, compare=False)
 
     def keywords(self) -> dict[str, Any]:
-        return {VALIDATIONS: [self.to_dict()]}
+        return {VALIDATIONS: [self]}
+
+    @property
+    def uses_old_self(self) -> bool:
+        """Whether the rule compares with the value before, so that it is about changes only."""
+        return "oldSelf" in _CEL_WORD.findall(_CEL_TEXT.sub("", self.rule))
 
     def to_dict(self) -> dict[str, str | bool]:
         """Returns the rule as the CRD has it."""
@@ -75,7 +85,7 @@ class Rule(SchemaMarker):
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         inner = handler(schema)
-        return inner | {VALIDATIONS: [*inner.get(VALIDATIONS, []), self.to_dict()]}
+        return inner | {VALIDATIONS: [*inner.get(VALIDATIONS, []), self]}
 
 
 @dataclass(frozen=True)
