@@ -4,7 +4,7 @@ from kaito.catalog.catalog import Catalog
 from kaito.catalog.current import CurrentCatalog
 from kaito.catalog.errors import CatalogError, UnknownModel, UnknownSku
 from kaito.catalog.gpu_sku import Gpu, GpuSku, Vendor
-from kaito.catalog.model_preset import Attention, ModelPreset, Runtime, TuningNeeds
+from kaito.catalog.model_preset import Attention, ModelPreset, Network, Runtime, TuningMethod, TuningNeeds
 from kaito.catalog.nearest import did_you_mean
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "Gpu",
     "GpuSku",
     "ModelPreset",
+    "Network",
     "Runtime",
+    "TuningMethod",
     "TuningNeeds",
     "UnknownModel",
     "UnknownSku",

@@ -11,6 +11,22 @@ Attention = Literal["MHA", "GQA", "MQA", "MLA"]
 TuningMethod = Literal["lora", "qlora"]
 
 
+class Network(Figures):
+    """The dimensions of a model's network, as its config.json has them; fine-tuning in 4 bits is sized from them."""
+
+    layers: Count
+    hidden_size: Count
+    feed_forward_size: Count
+    vocabulary: Count
+    tied_embeddings: bool = False
+    """Whether one matrix is both the token embeddings and the output layer."""
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the token embeddings and of the output layer."""
+        return self.vocabulary * self.hidden_size * (1 if self.tied_embeddings else 2)
+
+
 class TuningNeeds(Figures):
     """What fine-tuning the model takes, as KAITO's presets state it. Sizes in GiB (2**30 bytes)."""
 
@@ -18,6 +34,7 @@ class TuningNeeds(Figures):
     min_total_gpu_memory_gib: GiB
     min_gpu_memory_gib: GiB
     methods: Annotated[tuple[TuningMethod, ...], Field(min_length=1)] = ("lora", "qlora")
+    network: Network | None = None
 
 
 class ModelPreset(Entry):

@@ -267,7 +267,7 @@ def test_what_is_sized_has_the_memory_it_needs_and_the_nodes_asked_for(
         sizing = size(preset, sku, max_model_len=context, count=count)
     except SizingError:
         assume(False)
-    assert sizing.needed_gib <= sizing.available_gib
+    assert sizing.needed_gib <= sizing.available_gib + 1e-9  # the parts are summed in another order
     assert sizing.nodes == max(count, sizing.minimum_nodes)
     assert sizing.gpus_per_node == sku.gpu_count
     assert sizing.minimum_nodes == 1 or (preset.distributed and sizing.runtime == "vllm")

@@ -1,12 +1,10 @@
-"""Sizing: how many nodes of an instance type serve a model, and what to choose when that one cannot.
+"""size: how many nodes of an instance type serve a model, and what to choose when that one cannot.
 
 Two rules, by what will run the model:
 
 - vLLM: KAITO's node estimator (0.12): each GPU gives vLLM a share of its memory; of that, 2.3 GiB and the KV cache of
   one full context are set aside; the rest, less 5 %, is for weights, which may spread over nodes.
 - transformers: one node, and the preset's own figure (KAITO 0.6 presets) must fit its GPUs' memory.
-
-All pure: equal arguments give equal answers; nothing is read but the built-in catalogue, for suggestions.
 """
 
 from __future__ import annotations
@@ -17,37 +15,17 @@ from math import ceil, floor
 from typing import assert_never
 
 from kaito.catalog import Catalog, GpuSku, ModelPreset, Runtime
+from kaito.sizing.budget import Part, bytes_per_gib, capability_of, fragmentation_factor, plural
+from kaito.sizing.errors import CannotRun, DoesNotFit, SizingError
 
 default_context_tokens = 2048
-bytes_per_gib = 2**30
+"""The context that room is made for where none is asked for (KAITO 0.12)."""
 
 weights_factor = 1.02
-"""Loaded weights over their files."""
+"""Loaded weights over their files (KAITO 0.12)."""
+
 gpu_reserve_gib = 2.3
-"""What CUDA, activations and graphs take of each GPU."""
-fragmentation_factor = 1.05
-"""Room that weights need over their size."""
-
-
-class SizingError(ValueError):
-    """A model cannot be served as asked. `suggestions` are types of the same cloud that can, smallest first."""
-
-    def __init__(self, message: str, suggestions: tuple[str, ...] = ()) -> None:
-        self.suggestions = suggestions
-        super().__init__(message)
-
-
-class DoesNotFit(SizingError):
-    """The GPU memory is too small. `needed_gib` and `available_gib` are for one node."""
-
-    def __init__(self, message: str, needed_gib: float, available_gib: float, suggestions: tuple[str, ...]) -> None:
-        self.needed_gib = needed_gib
-        self.available_gib = available_gib
-        super().__init__(message, suggestions)
-
-
-class CannotRun(SizingError):
-    """No runtime of the model works on these GPUs, or not with such a context."""
+"""What CUDA, activations and graphs take of each GPU under vLLM (KAITO 0.12)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +42,8 @@ class Sizing:
         needed_gib: GPU memory that the model needs of one node's GPUs, or of all when it spans nodes.
         available_gib: GPU memory that those nodes give.
         explanation: the arithmetic, in one sentence.
+        parts: what `needed_gib` is made of; their sum.
+        context_tokens: the context that room was made for.
         notes: what a user should know beforehand, a sentence each.
     """
 
@@ -76,6 +56,8 @@ class Sizing:
     needed_gib: float
     available_gib: float
     explanation: str
+    parts: tuple[Part, ...]
+    context_tokens: int
     notes: tuple[str, ...] = ()
 
 
@@ -121,6 +103,8 @@ def size(
         needed_gib=need.needed_gib,
         available_gib=need.available_gib,
         explanation=need.explanation,
+        parts=need.parts,
+        context_tokens=ask.context_tokens,
         notes=_notes(ask, sku, need, count),
     )
 
@@ -173,10 +157,14 @@ class _Ask:
 class _Need:
     runtime: Runtime
     nodes: int | None  # None: no number of nodes that the model may span is enough
-    needed_gib: float
+    parts: tuple[Part, ...]
     available_gib: float
     explanation: str
     shortfall: str
+
+    @property
+    def needed_gib(self) -> float:
+        return sum(part.gib for part in self.parts)
 
 
 def _need(ask: _Ask, sku: GpuSku) -> _Need | str:
@@ -201,7 +189,7 @@ def _need(ask: _Ask, sku: GpuSku) -> _Need | str:
 def _why_not(preset: ModelPreset, sku: GpuSku, runtime: Runtime | None) -> str:
     if sku.gpu.cuda_capability is None or not sku.schedulable:
         return f"{sku} cannot serve models: only NVIDIA GPUs can"
-    has = f"{sku} has CUDA {_capability(sku)}"
+    has = f"{sku} has CUDA {capability_of(sku)}"
     if runtime == "vllm" or preset.runtimes == ("vllm",):
         return f"{preset.name} runs on vllm, which needs CUDA 8.0; {has}"
     cause = f"is quantised ({preset.quantization})" if preset.quantization else "cannot be run in float16"
@@ -217,51 +205,82 @@ def _need_of_vllm(ask: _Ask, sku: GpuSku) -> _Need:
     nodes = ceil((floor(weights_gib / room_gib) + 1) / gpus) if room_gib > 0 else None
     may_span = nodes == 1 or preset.distributed
     counted = (nodes or 1) if may_span else 1
-    needed_gib = weights_gib * fragmentation_factor + reserve_gib * gpus * counted
+    parts = _parts_of_vllm(ask, gpus, counted)
     available_gib = usable_gib * gpus * counted
     return _Need(
         runtime="vllm",
         nodes=nodes if may_span else None,
-        needed_gib=needed_gib,
+        parts=parts,
         available_gib=available_gib,
         explanation=(
             f"vllm: {weights_gib:.1f} GiB of weights; each {sku.gpu.model} gives {usable_gib:.1f} of "
             f"{sku.gpu.memory_gib:g} GiB, of which {reserve_gib:.1f} are set aside (KV cache of {ask.context_tokens} "
-            f"tokens included): {_plural(nodes or 0, 'node')} of {_plural(gpus, 'GPU')}"
+            f"tokens included): {plural(nodes or 0, 'node')} of {plural(gpus, 'GPU')}"
         ),
         shortfall=(
-            f"{preset.name} needs {needed_gib:.1f} GiB of GPU memory on one node (context {ask.context_tokens} tokens, "
-            f"vllm), {sku} gives {available_gib:.1f} GiB, and more nodes would not help"
+            f"{preset.name} needs {sum(part.gib for part in parts):.1f} GiB of GPU memory on one node (context "
+            f"{ask.context_tokens} tokens, vllm), {sku} gives {available_gib:.1f} GiB, and more nodes would not help"
         ),
+    )
+
+
+def _parts_of_vllm(ask: _Ask, gpus: int, nodes: int) -> tuple[Part, ...]:
+    preset = ask.preset
+    weights_gib = preset.weights_gib * weights_factor
+    room = fragmentation_factor - 1
+    each = f", on each of {nodes} nodes" if nodes > 1 else ""
+    kv_cache = f"{ask.context_tokens} tokens x {preset.kv_bytes_per_token} bytes{each}"
+    reserve = f"{gpu_reserve_gib:g} GiB on each of {plural(gpus * nodes, 'GPU')}"
+    return (
+        Part("weights", weights_gib, f"{preset.weights_gib:g} GiB of files x {weights_factor:g}"),
+        Part("fragmentation", weights_gib * room, f"{room:.0%} of the weights"),
+        Part("KV cache", _kv_cache_gib(preset, ask.context_tokens) * nodes, kv_cache),
+        Part("reserve", gpu_reserve_gib * gpus * nodes, reserve),
     )
 
 
 def _need_of_transformers(ask: _Ask, sku: GpuSku) -> _Need:
     preset = ask.preset
-    needed_gib = _transformers_need_gib(ask)
+    parts = _parts_of_transformers(ask)
+    needed_gib = sum(part.gib for part in parts)
     available_gib = sku.total_gpu_memory_gib
     gpu_need_gib = preset.min_gpu_memory_gib or 0
     enough = needed_gib <= available_gib and gpu_need_gib <= sku.gpu.memory_gib and preset.min_gpus <= sku.gpu_count
     each = f" with {gpu_need_gib:g} GiB or more each" if gpu_need_gib else ""
-    gpus = f" in {_plural(preset.min_gpus, 'GPU')} or more{each}" if each or preset.min_gpus > 1 else ""
+    gpus = f" in {plural(preset.min_gpus, 'GPU')} or more{each}" if each or preset.min_gpus > 1 else ""
     need = f"{needed_gib:.1f} GiB of GPU memory on one node{gpus} (context {ask.context_tokens} tokens, transformers)"
     return _Need(
         runtime="transformers",
         nodes=1 if enough else None,
-        needed_gib=needed_gib,
+        parts=parts,
         available_gib=available_gib,
         explanation=f"transformers: {preset.name} needs {need}; {sku} has {available_gib:.1f} GiB: 1 node",
         shortfall=f"{preset.name} needs {need}, {sku} has {available_gib:.1f} GiB",
     )
 
 
-def _transformers_need_gib(ask: _Ask) -> float:
+def _parts_of_transformers(ask: _Ask) -> tuple[Part, ...]:
     preset, weights_gib = ask.preset, ask.preset.weights_gib * weights_factor
     stated_gib = preset.min_total_gpu_memory_gib
+    files = f"{preset.weights_gib:g} GiB of files x {weights_factor:g}"
     if stated_gib is None:
-        return weights_gib + gpu_reserve_gib + _kv_cache_gib(preset, ask.context_tokens)
+        kv_gib = _kv_cache_gib(preset, ask.context_tokens)
+        return (
+            Part("weights", weights_gib, files),
+            Part("KV cache", kv_gib, f"{ask.context_tokens} tokens x {preset.kv_bytes_per_token} bytes"),
+            Part("reserve", gpu_reserve_gib, "CUDA and activations"),
+        )
     # The preset's figure has room for a usual context; a longer one comes on top.
-    return max(stated_gib, weights_gib) + _kv_cache_gib(preset, max(0, ask.context_tokens - default_context_tokens))
+    more_tokens = max(0, ask.context_tokens - default_context_tokens)
+    base = (
+        Part("preset's figure", stated_gib, f"weights, and a context of {default_context_tokens} tokens")
+        if stated_gib >= weights_gib
+        else Part("weights", weights_gib, f"{files}, over the preset's figure of {stated_gib:g} GiB")
+    )
+    if not more_tokens:
+        return (base,)
+    per_token = f"{more_tokens} tokens over {default_context_tokens} x {preset.kv_bytes_per_token} bytes"
+    return (base, Part("KV cache", _kv_cache_gib(preset, more_tokens), per_token))
 
 
 def _kv_cache_gib(preset: ModelPreset, tokens: int) -> float:
@@ -276,7 +295,7 @@ def _with_suggestions(message: str, need: _Need | None, ask: _Ask, sku: GpuSku, 
         message = f"{message}; choose {able[0]}, the smallest of {sku.cloud} that fits"
     if need is None:
         return CannotRun(message, names)
-    return DoesNotFit(message, need.needed_gib, need.available_gib, names)
+    return DoesNotFit(message, need.needed_gib, need.available_gib, names, need.parts)
 
 
 def _notes(ask: _Ask, sku: GpuSku, need: _Need, count: int) -> tuple[str, ...]:
@@ -285,19 +304,11 @@ def _notes(ask: _Ask, sku: GpuSku, need: _Need, count: int) -> tuple[str, ...]:
         notes.append(f"{sku.name} was retired by {sku.cloud} on {sku.retired}: new nodes may be refused")
     if not sku.gpu.has_bfloat16:
         notes.append(
-            f"{sku.gpu.model} has CUDA {_capability(sku)}, below 8.0: no bfloat16, so the model runs in float16, and "
+            f"{sku.gpu.model} has CUDA {capability_of(sku)}, below 8.0: no bfloat16, so the model runs in float16, and "
             f"no vLLM, so it runs on transformers"
         )
     if ask.preset.deprecated:
         notes.append(f"{ask.preset.name} is deprecated: choose a newer model for new work")
     if need.nodes is not None and count > need.nodes:
-        notes.append(f"{ask.preset.name} needs {_plural(need.nodes, 'node')} of {sku.name}; {count} were asked for")
+        notes.append(f"{ask.preset.name} needs {plural(need.nodes, 'node')} of {sku.name}; {count} were asked for")
     return tuple(notes)
-
-
-def _capability(sku: GpuSku) -> str:
-    return ".".join(map(str, sku.gpu.cuda_capability or ()))
-
-
-def _plural(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
