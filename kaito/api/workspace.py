@@ -313,6 +313,7 @@ class WorkspaceStatus(KubeModel):
         worker_nodes: names of the nodes.
         target_node_count: how many nodes the model needs.
         node_claims: the claims that the controller means to have.
+        next_ordinal: the ordinal of the next claim, if claims were given back; no name is given twice.
         performance: what the workload was measured to do.
     """
 
@@ -322,6 +323,7 @@ class WorkspaceStatus(KubeModel):
     worker_nodes: tuple[str, ...] = ()
     target_node_count: Int32 = 0
     node_claims: Annotated[tuple[WantedClaim, ...], ListMap("ordinal")] = ()
+    next_ordinal: Int32 = 0
     performance: Performance | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,9 +15,9 @@ from kaito.controllers.claims import MACHINE, ClaimKind
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WorkloadOptions
-from kaito.kube.apps_v1 import StatefulSet
+from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.conditions import find
-from kaito.kube.core_v1 import Node
+from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.apply import Applier
 from kaito.runtime.reconciler import Result
@@ -69,11 +70,82 @@ class WorkspaceScene:
         """All claims become ready, each with a node of its name."""
         for claim in await self.client.list(kind):
             name = claim.metadata.name
+            if claim.status.node_name:
+                continue
             condition = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}
             status = {"conditions": [condition], "nodeName": name}
             await self.client.status.patch(kind, claim.key, {"status": status})
             ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "8"}}
             await self.client.create(Node.model_validate({"metadata": {"name": name}, "status": ready}))
+
+    async def want(self, count: int) -> None:
+        """The user changes resource.count."""
+        await self.client.patch(Workspace, self.key, {"resource": {"count": count}})
+
+    async def run_pods(self, nodes: Sequence[str]) -> None:
+        """The workload has one pod on each of these nodes, in order, and no others; all are ready."""
+        await self.end_pods()
+        workload = await self._workload()
+        assert workload is not None, "there is no workload to run pods of"
+        kind = "StatefulSet" if isinstance(workload, StatefulSet) else "ReplicaSet"
+        for ordinal, node in enumerate(nodes):
+            await self._run_pod(workload, kind, ordinal, node)
+        await self._count(workload, len(nodes))
+
+    async def end_pods(self, kind: str = "") -> None:
+        """The pods end, all or those of one kind of owner."""
+        for pod in await self.client.list(Pod):
+            if kind in ("", pod.metadata.owner_references[0].kind):
+                await self.client.delete(Pod, pod.key)
+
+    async def play_cluster(self) -> None:
+        """What controllers, scheduler and cloud would do by now: nodes for claims, pods for the workload."""
+        claims = {claim.metadata.name for claim in await self.client.list(Machine)}
+        await self.bring_nodes()
+        for node in await self.client.list(Node):
+            if node.metadata.name not in claims:
+                await self.client.delete(Node, node.key)
+        nodes = [node.metadata.name for node in await self.client.list(Node)]
+        workload = await self._workload()
+        kind = "StatefulSet" if isinstance(workload, StatefulSet) else "ReplicaSet"
+        wanted = 0 if workload is None else workload.spec.replicas or 1
+        for pod in await self.client.list(Pod):
+            ordinal = int(pod.metadata.name.rpartition("-")[2])
+            lost = pod.spec.node_name not in nodes or ordinal >= wanted
+            if lost or pod.metadata.owner_references[0].kind != kind:
+                await self.client.delete(Pod, pod.key)
+        pods = {pod.metadata.name: pod.spec.node_name for pod in await self.client.list(Pod)}
+        for ordinal in range(wanted):
+            # The last of the free nodes, since nothing says that pods come to nodes in the order of their claims.
+            free = [node for node in nodes if node not in pods.values()]
+            if workload is not None and f"{self.key.name}-{ordinal}" not in pods and free:
+                await self._run_pod(workload, kind, ordinal, free[-1])
+                pods[f"{self.key.name}-{ordinal}"] = free[-1]
+        if workload is not None:
+            await self._count(workload, len(pods))
+
+    async def _workload(self) -> Deployment | StatefulSet | None:
+        for stateful_set in await self.client.list(StatefulSet):
+            return stateful_set
+        for deployment in await self.client.list(Deployment):
+            return deployment
+        return None
+
+    async def _run_pod(self, workload: Deployment | StatefulSet, kind: str, ordinal: int, node: str) -> None:
+        owner = {"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": workload.metadata.uid, "controller": True}
+        metadata = {
+            "name": f"{self.key.name}-{ordinal}",
+            "namespace": self.key.namespace,
+            "labels": {"kaito.sh/workspace": self.key.name},
+            "ownerReferences": [owner],
+        }
+        spec = {"nodeName": node, "containers": [{"name": "inference", "image": "x"}]}
+        await self.client.create(Pod.model_validate({"metadata": metadata, "spec": spec}))
+
+    async def _count(self, workload: Deployment | StatefulSet, ready: int) -> None:
+        generation = workload.metadata.generation
+        status = {"observedGeneration": generation, "readyReplicas": ready, "updatedReplicas": ready}
+        await self.client.status.patch(type(workload), workload.key, {"status": status})
 
     async def observe(self, revision: str, ready: int) -> StatefulSet:
         """The StatefulSet's controller has seen its newest state: this revision, and so many ready pods of it."""

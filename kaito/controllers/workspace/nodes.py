@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kaito.api import keys
@@ -15,9 +15,10 @@ from kaito.client.errors import AlreadyExists, NotFound
 from kaito.controllers.claim_registry import ClaimRegistry, FoundClaims
 from kaito.controllers.claims import NOT_TAKEN_UP, Claim, ClaimKind, first_unmet, kind_of
 from kaito.controllers.machine.node import gpu_count, is_ready
-from kaito.controllers.workspace.plan import Plan
+from kaito.controllers.workspace.plan import Plan, own_selector
 from kaito.controllers.workspace.release import EPOCH, selector, what_remains
 from kaito.controllers.workspace.status import Report
+from kaito.controllers.workspace.surplus import Surplus, find_surplus
 from kaito.controllers.workspace.wanted import claim_request, is_of, wanted_claims
 from kaito.kube.conditions import is_true
 from kaito.kube.core_v1 import Node
@@ -40,6 +41,7 @@ class Supply:
         nodes: names of the nodes that there are.
         claimed: whether claims are made; otherwise nodes are existing ones.
         look_again: when to, though nothing may happen; None: only when something does.
+        note: what else to say of nodes that are ready.
     """
 
     ready: bool
@@ -48,6 +50,7 @@ class Supply:
     nodes: tuple[str, ...]
     claimed: bool = True
     look_again: timedelta | None = None
+    note: str = ""
 
     def describe(self, report: Report) -> None:
         """Sets the conditions about nodes."""
@@ -56,7 +59,8 @@ class Supply:
             if not self.ready:
                 report.false(condition_type, self.reason, self.message)
             else:
-                report.true(condition_type, _READY_REASONS[condition_type], f"ready: {', '.join(self.nodes)}")
+                said = f"ready: {', '.join(self.nodes)}" + (f"; {self.note}" if self.note else "")
+                report.true(condition_type, _READY_REASONS[condition_type], said)
         report.worker_nodes(self.nodes)
 
 
@@ -105,7 +109,9 @@ class NodeSupply:
             live = await self._registry.named(missing, live=True)
             found += FoundClaims(_own(live, workspace), live.unreadable)
         self._seen[workspace.key] = found.names | (self._seen.get(workspace.key, frozenset()) & recorded)
-        return wanted_claims(workspace, plan.nodes, found.claims, self._now(), missing - found.names)
+        lost = missing - found.names
+        surplus = await find_surplus(self._client, workspace, plan.nodes, _own(found, workspace), lost)
+        return wanted_claims(workspace, plan.nodes, found.claims, self._now(), lost, surplus.released)
 
     def forget(self, key: ObjectKey) -> None:
         """Forgets what is remembered of a Workspace that is gone."""
@@ -138,7 +144,11 @@ class NodeSupply:
                 waiting.append(wanted)
             else:
                 claims.append(await self._make(workspace, plan, wanted))
-        return self._held_back(waiting) if waiting else await self._assess(claims, plan)
+        if waiting:
+            return self._held_back(waiting)
+        surplus = await find_surplus(self._client, workspace, plan.nodes, claims)
+        supply = await self._assess([claim for claim in claims if claim.metadata.name in surplus.kept], plan)
+        return replace(supply, nodes=_nodes_of(claims), note=_note(workspace, plan, surplus))
 
     async def _claims_of(self, workspace: Workspace) -> FoundClaims:
         """The claims with the Workspace's labels, and those on its record that have lost them."""
@@ -177,7 +187,7 @@ class NodeSupply:
         return Supply(False, "NodeClaimNotReady", message, (), look_again=wait)
 
     async def _assess(self, claims: Sequence[Claim], plan: Plan) -> Supply:
-        nodes = tuple(claim.status.node_name for claim in claims if claim.status.node_name)
+        nodes = _nodes_of(claims)
         for claim in claims:
             if claim.metadata.deletion_timestamp is not None:
                 return Supply(False, "NodeClaimNotReady", f"{what_remains(claim)} is being deleted", nodes)
@@ -205,7 +215,7 @@ class NodeSupply:
         return Supply(True, "", "", names, claimed)
 
     async def _existing(self, workspace: Workspace, plan: Plan) -> Supply:
-        matches = selector_predicate(workspace.resource.label_selector)
+        matches = selector_predicate(own_selector(workspace))
         nodes = [node for node in await self._client.list(Node) if matches(node.metadata.labels) and is_ready(node)]
         equipped = [node.metadata.name for node in nodes if gpu_count(node) >= plan.gpus_per_node]
         if len(equipped) >= plan.nodes:
@@ -217,6 +227,16 @@ class NodeSupply:
         instead = ", or set resource.instanceType to have nodes made" if self._made is not None else ""
         message = f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some{instead}"
         return Supply(False, "NodeNotReady", message, names, claimed=False)
+
+
+def _nodes_of(claims: Iterable[Claim]) -> tuple[str, ...]:
+    return tuple(claim.status.node_name for claim in claims if claim.status.node_name)
+
+
+def _note(workspace: Workspace, plan: Plan, surplus: Surplus) -> str:
+    if surplus.held:
+        return f"given back once no pod needs them: {', '.join(surplus.held)}"
+    return plan.more_than_asked(workspace)
 
 
 def _not_ready(kind: ClaimKind, name: str, step: str, why: str, nodes: tuple[str, ...]) -> Supply:

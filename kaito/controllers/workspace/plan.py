@@ -11,6 +11,8 @@ from functools import partial
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.catalog import Catalog, CurrentCatalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
+from kaito.kube.frozen import FrozenDict
+from kaito.kube.meta_v1 import LabelSelector
 from kaito.sizing import Sizing, SizingError, fits, size
 
 
@@ -64,6 +66,16 @@ class Plan:
         """Whether claims are made; otherwise existing nodes are used."""
         return self.sku is not None
 
+    def more_than_asked(self, workspace: Workspace) -> str:
+        """Why there are more nodes than ``resource.count`` says; empty if there are not."""
+        count = workspace.resource.count
+        if self.nodes <= count or self.sku is None:
+            return ""
+        return (
+            f"{self.preset.name} needs {self.nodes} nodes of {self.sku.name}: resource.count ({count}) is the least to "
+            f"have, and is below that"
+        )
+
 
 class Planner:
     """Makes plans.
@@ -102,10 +114,10 @@ class Planner:
 
     def _plan(self, workspace: Workspace, preset: ModelPreset, catalog: Catalog) -> Plan:
         runtime = self._runtime_of(workspace)
-        labels = _node_labels(workspace)
+        labels = own_selector(workspace).match_labels
         if self._use_existing_nodes or not workspace.resource.instance_type:
             return Plan(preset, None, None, runtime or preset.runtimes[0], workspace.resource.count, 1, labels)
-        if workspace.resource.label_selector.match_expressions:
+        if own_selector(workspace).match_expressions:
             raise PlanError(
                 "UnsupportedSelector",
                 "resource.labelSelector.matchExpressions",
@@ -164,6 +176,9 @@ def _named(workspace: Workspace, plan: Plan) -> Plan:
     return plan
 
 
-def _node_labels(workspace: Workspace) -> dict[str, str]:
+def own_selector(workspace: Workspace) -> LabelSelector:
+    """The Workspace's selector, without labels that only the controller sets."""
     selector = workspace.resource.label_selector
-    return {key: value for key, value in selector.match_labels.items() if key not in keys.RESERVED_LABELS}
+    labels = {key: value for key, value in selector.match_labels.items() if key not in keys.RESERVED_LABELS}
+    terms = tuple(term for term in selector.match_expressions if term.key not in keys.RESERVED_LABELS)
+    return LabelSelector(match_labels=FrozenDict(labels), match_expressions=terms)

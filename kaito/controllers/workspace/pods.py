@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
 from kaito.client.errors import Conflict, NotFound
-from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR
+from kaito.controllers.machine.node import is_ready
+from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, selector_labels
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.conditions import find
-from kaito.kube.core_v1 import ContainerStateTerminated, ContainerStatus, Pod
+from kaito.kube.core_v1 import ContainerStateTerminated, ContainerStatus, Node, Pod
+from kaito.kube.object_key import ObjectKey
 from kaito.runtime.owners import controller_of
 
 log = logging.getLogger(__name__)
@@ -19,16 +23,53 @@ log = logging.getLogger(__name__)
 REVISION_LABEL = "controller-revision-hash"
 MAX_QUOTED = 300
 """Characters of what a container said that are repeated."""
+ENDED = frozenset({"Succeeded", "Failed"})
+"""Phases of pods that hold nothing any more."""
 # On the way to running, not a fault.
 _UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing"})
 
 
-async def pods_of(client: Client, workload: Deployment | StatefulSet) -> list[Pod]:
-    """The pods with a workload's selector, by name."""
-    labels = workload.spec.selector.match_labels
-    terms = ",".join(f"{name}={labels[name]}" for name in WORKSPACE_SELECTOR if name in labels)
-    found = await client.list(Pod, namespace=workload.metadata.namespace, labels=terms)
+@dataclass(frozen=True, slots=True)
+class PodPlaces:
+    """Which nodes a Workspace's pods are on.
+
+    Attributes:
+        staying: nodes of pods that stay.
+        leaving: nodes of pods that are on their way out, or have no place in the workload that is wanted.
+        settled: whether every pod that stays has its node, or has been found to fit none.
+    """
+
+    staying: frozenset[str]
+    leaving: frozenset[str]
+    settled: bool
+
+
+async def pods_of(client: Client, workspace: Workspace) -> list[Pod]:
+    """The pods of a Workspace, by name."""
+    labels = selector_labels(workspace)
+    terms = ",".join(f"{name}={labels[name]}" for name in WORKSPACE_SELECTOR)
+    found = await client.list(Pod, namespace=workspace.metadata.namespace, labels=terms)
     return sorted(found, key=lambda pod: pod.metadata.name)
+
+
+async def pod_places(client: Client, workspace: Workspace, count: int) -> PodPlaces:
+    """Finds the nodes of a Workspace's pods, seen by a workload of `count` pods."""
+    pods = [pod for pod in await pods_of(client, workspace) if pod.status.phase not in ENDED]
+    staying = [pod for pod in pods if _stays(pod, count)]
+    leaving = _nodes_of(pod for pod in pods if pod not in staying)
+    bound = [pod for pod in staying if pod.spec.node_name]
+    homeless = not leaving and all(pod.spec.node_name or _is_unschedulable(pod) for pod in staying)
+    settled = len(bound) >= count or (len(staying) >= count and homeless)
+    return PodPlaces(_nodes_of(bound), leaving, settled)
+
+
+async def pods_in_the_way(client: Client, workspace: Workspace, count: int) -> list[Pod]:
+    """The pods of the other kind of workload that still hold what one of `count` pods needs.
+
+    Those on nodes that are gone or not ready hold nothing: nobody ends them there until the node comes back.
+    """
+    others = [pod for pod in await pods_of(client, workspace) if _is_of_other_kind(pod, count)]
+    return [pod for pod in others if pod.status.phase not in ENDED and await _is_on_a_ready_node(client, pod)]
 
 
 def workload_fault(applied: Deployment | StatefulSet, pods: Sequence[Pod], replicas: int) -> str | None:
@@ -83,6 +124,42 @@ async def replace_outdated(client: Client, stateful_set: StatefulSet, pods: Sequ
     if due:
         log.info("pods of the previous revision replaced", extra={"workload": str(live.key), "pods": len(due)})
     return len(due)
+
+
+def _stays(pod: Pod, count: int) -> bool:
+    """Whether a pod has a place in the workload of so many pods: a Deployment's one, or a StatefulSet's first."""
+    owner = controller_of(pod)
+    if pod.metadata.deletion_timestamp is not None or owner is None or owner.kind != _owner_kind(count):
+        return False
+    ordinal = pod.metadata.name.rpartition("-")[2]
+    return count == 1 or (ordinal.isdecimal() and int(ordinal) < count)
+
+
+def _is_of_other_kind(pod: Pod, count: int) -> bool:
+    owner = controller_of(pod)
+    return owner is not None and owner.kind in ("ReplicaSet", "StatefulSet") and owner.kind != _owner_kind(count)
+
+
+def _owner_kind(count: int) -> str:
+    return "ReplicaSet" if count == 1 else "StatefulSet"
+
+
+def _nodes_of(pods: Iterable[Pod]) -> frozenset[str]:
+    return frozenset(pod.spec.node_name for pod in pods if pod.spec.node_name)
+
+
+def _is_unschedulable(pod: Pod) -> bool:
+    scheduled = find(pod.status.conditions, "PodScheduled")
+    return scheduled is not None and scheduled.status == "False"
+
+
+async def _is_on_a_ready_node(client: Client, pod: Pod) -> bool:
+    if not pod.spec.node_name:
+        return False
+    try:
+        return is_ready(await client.get(Node, ObjectKey(pod.spec.node_name)))
+    except NotFound:
+        return False
 
 
 def _fault(pod: Pod) -> str | None:

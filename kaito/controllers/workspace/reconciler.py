@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -11,24 +10,21 @@ from typing import TypeVar
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client.client import Client
-from kaito.client.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
+from kaito.client.errors import Forbidden, Invalid, NotFound
 from kaito.controllers.claim_registry import ClaimRegistry
-from kaito.controllers.claims import ClaimKind
+from kaito.controllers.claims import Claim, ClaimKind
 from kaito.controllers.turns import as_reason
 from kaito.controllers.workspace.nodes import NodeSupply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
-from kaito.controllers.workspace.pods import pods_of, replace_outdated, workload_fault
 from kaito.controllers.workspace.release import ClaimRelease
+from kaito.controllers.workspace.serving import Serving
 from kaito.controllers.workspace.status import Report
-from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
-from kaito.kube.apps_v1 import Deployment, StatefulSet
-from kaito.kube.core_v1 import Pod, Service
+from kaito.controllers.workspace.workload import WorkloadOptions
 from kaito.kube.object_key import ObjectKey
 from kaito.kube.resource import Resource
-from kaito.runtime.apply import Applier, ApplyOutcome, NotOurs, check_owner
+from kaito.runtime.apply import Applier, NotOurs
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import drop_finalizer, ensure_finalizer
-from kaito.runtime.owners import controller_of
 from kaito.runtime.reconciler import Result
 
 R = TypeVar("R", bound=Resource)
@@ -71,11 +67,10 @@ class WorkspaceReconciler:
         # One that does not run tells nobody.
         self._events = events or EventRecorder(client, "kaito")
         self._client = client
-        self._applier = applier
         self._planner = planner
-        self._options = options
         self._now = now
         registry = registry or ClaimRegistry(client)
+        self._serving = Serving(client, applier, options, self._events)
         self._supply = NodeSupply(client, registry, claims, now, self._events)
         self._release = ClaimRelease(client, registry, now)
         self._held: dict[ObjectKey, datetime] = {}
@@ -104,21 +99,42 @@ class WorkspaceReconciler:
         return Result(requeue_after=REFUSED_POLL)
 
     async def _advance(self, workspace: Workspace, plan: Plan) -> Result:
+        self._tell_of_need(workspace, plan)
         if plan.makes_nodes:
             workspace = await self._prepare(workspace, plan)
-            await self._release.of_unwanted(workspace)
+            self._tell_given_back(workspace, await self._release.of_unwanted(workspace))
         report = Report(workspace, self._now())
+        report.target(plan.nodes)
         supply = await self._supply.step(workspace, plan)
         supply.describe(report)
+        # What runs is looked after, and spoken of, also while its nodes are not well, or while there are to be more.
+        bearable = self._serving.bearable(plan, await self._serving.existing(workspace), ready=supply.ready)
         result = Result(requeue_after=supply.look_again)
-        # What runs is looked after, and spoken of, also while its nodes are not well.
-        if supply.ready or await self._find(_kind_of(plan), workspace.key) is not None:
-            served = await self._serve(workspace, plan, report)
-            result = served if served.requeue_after is not None else result
-        else:
+        if bearable is None:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
+        elif not await self._serve(workspace, bearable, report):
+            result = Result(requeue_after=REFUSED_POLL)
         report.sum_up()
         return await self._tell(workspace.key, report) or result
+
+    async def _serve(self, workspace: Workspace, plan: Plan, report: Report) -> bool:
+        try:
+            await self._serving.serve(workspace, plan, report)
+        except REFUSALS as error:
+            report.false(keys.INFERENCE_READY, type(error).__name__, str(error))
+            return False
+        return True
+
+    def _tell_of_need(self, workspace: Workspace, plan: Plan) -> None:
+        """Says once of each state of the Workspace's spec that it asks for less than is needed."""
+        note = plan.more_than_asked(workspace)
+        if note and workspace.status.observed_generation != workspace.metadata.generation:
+            self._events.event(workspace, "Normal", "MoreNodesNeeded", "Plan", note)
+
+    def _tell_given_back(self, workspace: Workspace, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            note = f"{claim.kind} {claim.metadata.name} is given back: fewer nodes are wanted"
+            self._events.event(workspace, "Normal", "NodeClaimReleased", "MakeNodes", note, related=claim)
 
     async def _tell(self, key: ObjectKey, report: Report) -> Result | None:
         """Writes the status, but for progress in words, of which a node in the making has plenty: at most one a second.
@@ -144,85 +160,23 @@ class WorkspaceReconciler:
         That is a workload which the server accepts, the finalizer, and the claims' names on record.
         """
         if keys.WORKSPACE_FINALIZER not in workspace.metadata.finalizers:
-            await self._try_out(workspace, plan)
+            await self._serving.try_out(workspace, plan)
             workspace = await ensure_finalizer(self._client, workspace, keys.WORKSPACE_FINALIZER)
-        wanted = await self._supply.wanted(workspace, plan)
-        if wanted == workspace.status.node_claims:
+        wanted, recorded = await self._supply.wanted(workspace, plan), workspace.status.node_claims
+        if wanted == recorded:
             return workspace
+        if recorded and len(wanted) > len(recorded):
+            await self._serving.try_out(workspace, plan)
         report = Report(workspace, self._now())
         report.claims(wanted)
-        self._supply.asked_for(wanted).describe(report)
-        if await self._find(_kind_of(plan), workspace.key) is None:
+        report.target(plan.nodes)
+        added = [claim for claim in wanted if claim not in recorded]
+        if added:
+            self._supply.asked_for(added).describe(report)
+        if await self._serving.existing(workspace) is None:
             report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", "waits for its nodes")
         report.sum_up()
         return await self._save(report)
-
-    async def _try_out(self, workspace: Workspace, plan: Plan) -> None:
-        """Has the server check what is to run, the workload and its pod, and that its names are not taken.
-
-        Raises:
-            NotOurs, Invalid, Forbidden: it cannot run.
-        """
-        wanted = workload(workspace, plan, self._options)
-        services = [service(workspace), *([headless_service(workspace)] if plan.nodes > 1 else [])]
-        for made in (wanted, *services):
-            existing = await self._find(type(made), made.key)
-            if existing is not None:
-                check_owner(existing, workspace)
-        template = wanted.spec.template
-        pod = Pod.model_validate(
-            {"metadata": {**_named(workspace), "labels": template.metadata.labels}, "spec": template.spec}
-        )
-        try:
-            await self._client.apply(wanted, force=True, dry_run=True)
-            await self._client.create(pod, dry_run=True)
-        except (Invalid, Forbidden) as error:
-            if "cannot create resource" not in error.message:
-                raise
-            log.warning("dry run is not allowed", extra={"workspace": str(workspace.key), "error": error.message})
-        except (AlreadyExists, BadRequest) as error:
-            # Some admission webhooks cannot tell without doing.
-            log.warning("dry run told nothing", extra={"workspace": str(workspace.key), "error": error.message})
-
-    async def _serve(self, workspace: Workspace, plan: Plan, report: Report) -> Result:
-        try:
-            fault = await self._apply(workspace, plan)
-        except REFUSALS as error:
-            report.false(keys.INFERENCE_READY, type(error).__name__, str(error))
-            return Result(requeue_after=REFUSED_POLL)
-        if fault is None:
-            report.true(
-                keys.INFERENCE_READY, "WorkspaceInferenceStatusSuccess", "Inference has been deployed successfully"
-            )
-        else:
-            report.false(keys.INFERENCE_READY, "WorkspaceInferenceStatusPending", fault)
-        return Result()
-
-    async def _apply(self, workspace: Workspace, plan: Plan) -> str | None:
-        """Applies Services and workload; returns why the workload does not serve yet."""
-        # Of both kinds only one can have the GPUs.
-        await self._delete_owned(StatefulSet if plan.nodes == 1 else Deployment, workspace)
-        await self._applier.apply(service(workspace), workspace)
-        if plan.nodes > 1:
-            await self._applier.apply(headless_service(workspace), workspace)
-        applied = await self._apply_workload(workspace, plan)
-        if workload_fault(applied, (), plan.nodes) is None:
-            return None
-        pods = await pods_of(self._client, applied)
-        if isinstance(applied, StatefulSet):
-            replaced = await replace_outdated(self._client, applied, pods)
-            if replaced:
-                note = f"{replaced} pods of the previous revision are replaced together"
-                self._events.event(workspace, "Normal", "PodsReplaced", "Serve", note, related=applied)
-        return workload_fault(applied, pods, plan.nodes)
-
-    async def _apply_workload(self, workspace: Workspace, plan: Plan) -> Deployment | StatefulSet:
-        applied, outcome = await self._applier.apply(workload(workspace, plan, self._options), workspace)
-        if outcome is not ApplyOutcome.UNCHANGED:
-            reason = "WorkloadCreated" if outcome is ApplyOutcome.CREATED else "WorkloadUpdated"
-            note = f"{applied.kind} {applied.metadata.name} is {outcome.value}"
-            self._events.event(workspace, "Normal", reason, "Serve", note, related=applied)
-        return applied
 
     async def _refuse(self, key: ObjectKey, reason: str, message: str) -> None:
         # Read again: what was read at first may have been written since.
@@ -234,7 +188,9 @@ class WorkspaceReconciler:
             log.info("workspace refused", extra={"workspace": str(key), "reason": reason, "error": message})
             self._events.event(workspace, "Warning", as_reason(reason, "Refused"), "Plan", message)
         report.false(keys.RESOURCE_READY, reason, message)
-        report.false(keys.INFERENCE_READY, reason, message)
+        # What runs is not stopped by a wish that cannot be granted.
+        if not await self._serving.describe_existing(workspace, report):
+            report.false(keys.INFERENCE_READY, reason, message)
         report.sum_up()
         await report.save(self._client)
 
@@ -248,9 +204,7 @@ class WorkspaceReconciler:
         """Takes the workload away before the nodes, so that nothing is drained that is not wanted any more."""
         if keys.WORKSPACE_FINALIZER not in workspace.metadata.finalizers:
             return Result()
-        kinds: Sequence[type[Resource]] = (Deployment, StatefulSet, Service)
-        for kind in kinds:
-            await self._delete_owned(kind, workspace)
+        await self._serving.delete(workspace)
         remaining = await self._release.of(workspace)
         if remaining:
             report = Report(workspace, self._now())
@@ -264,21 +218,3 @@ class WorkspaceReconciler:
         await drop_finalizer(self._client, workspace, keys.WORKSPACE_FINALIZER)
         log.info("workspace deleted", extra={"workspace": str(workspace.key)})
         return Result()
-
-    async def _delete_owned(self, kind: type[Resource], workspace: Workspace) -> None:
-        for name in (workspace.metadata.name, f"{workspace.metadata.name}-headless"):
-            found = await self._find(kind, ObjectKey(name, workspace.metadata.namespace))
-            owner = controller_of(found) if found is not None else None
-            if found is None or owner is None or owner.uid != workspace.metadata.uid:
-                continue
-            if found.metadata.deletion_timestamp is None:
-                with contextlib.suppress(NotFound):
-                    await self._client.delete(kind, found.key, uid=found.metadata.uid)
-
-
-def _kind_of(plan: Plan) -> type[Deployment] | type[StatefulSet]:
-    return Deployment if plan.nodes == 1 else StatefulSet
-
-
-def _named(workspace: Workspace) -> dict[str, object]:
-    return {"name": workspace.metadata.name, "namespace": workspace.metadata.namespace}

@@ -68,14 +68,16 @@ class ClaimRelease:
         live = await self._client.live.get(Workspace, workspace.key)
         await self._delete([claim for claim in others if not is_of(claim, live)], "claim of an earlier workspace")
 
-    async def of_unwanted(self, workspace: Workspace) -> None:
-        """Deletes the claims of a Workspace that are not on its record."""
+    async def of_unwanted(self, workspace: Workspace) -> Sequence[Claim]:
+        """Deletes the claims of a Workspace that are not on its record, and returns them."""
         found = await self._registry.labelled(selector(workspace.key))
         others = _unwanted(workspace, [claim for claim in _alive(found, workspace.key) if is_of(claim, workspace)])
         if others:
             # A node may hang on it: what is wanted is asked for past the cache.
             live = await self._client.live.get(Workspace, workspace.key)
-            await self._delete(_unwanted(live, others), "claim that is not wanted any more")
+            others = _unwanted(live, others)
+            await self._delete(others, "claim that is not wanted any more")
+        return others
 
     async def of_nobody(self, key: ObjectKey) -> timedelta | None:
         """Deletes the claims of a Workspace that is gone, after a delay and a live read that confirms it.

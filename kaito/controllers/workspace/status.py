@@ -11,6 +11,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import WantedClaim, WorkspaceState
 from kaito.client.client import Client
 from kaito.controllers.turns import Step, tell_turns
+from kaito.controllers.workspace.wanted import next_ordinal
 from kaito.kube.conditions import find, set_condition
 from kaito.kube.meta_v1 import Condition
 from kaito.runtime.events import EventRecorder
@@ -52,7 +53,13 @@ class Report:
     def claims(self, wanted: Sequence[WantedClaim]) -> None:
         """The claims that the Workspace is to have."""
         self._fields["nodeClaims"] = [claim.to_dict() for claim in wanted]
-        self._fields["targetNodeCount"] = len(wanted)
+        ordinals = {claim.ordinal for claim in wanted}
+        if any(claim.ordinal not in ordinals for claim in self._workspace.status.node_claims):
+            self._fields["nextOrdinal"] = next_ordinal(self._workspace)
+
+    def target(self, nodes: int) -> None:
+        """How many nodes the Workspace is to have."""
+        self._fields["targetNodeCount"] = nodes
 
     def worker_nodes(self, names: Sequence[str]) -> None:
         """The nodes that it has."""

@@ -32,9 +32,16 @@ def claim_name(workspace_uid: str, ordinal: int, incarnation: int) -> str:
 
 
 def wanted_claims(
-    workspace: Workspace, count: int, existing: Sequence[Claim], now: datetime, vanished: Collection[str] = ()
+    workspace: Workspace,
+    count: int,
+    existing: Sequence[Claim],
+    now: datetime,
+    vanished: Collection[str] = (),
+    released: Collection[str] = (),
 ) -> tuple[WantedClaim, ...]:
-    """Works out which claims are wanted: those that were before, and for what is going away, its successor. Pure.
+    """Works out which claims are wanted: those that were before, for what goes its successor, and new ones. Pure.
+
+    More than `count` are wanted while there are some that may not be released yet.
 
     Args:
         workspace: with the claims that were persisted in its status.
@@ -42,20 +49,27 @@ def wanted_claims(
         existing: the claims that there are.
         now: wall clock.
         vanished: names of claims that there were, and are no more.
+        released: names of claims that are wanted no more.
     """
-    before = {claim.ordinal: claim for claim in workspace.status.node_claims}
     by_name = {claim.metadata.name: claim for claim in existing}
     wanted = []
-    for ordinal in range(count):
-        recorded = before.get(ordinal)
-        if recorded is None:
-            name = claim_name(workspace.metadata.uid, ordinal, 0)
-            wanted.append(WantedClaim(ordinal=ordinal, incarnation=0, name=name))
-        elif recorded.name in vanished or _is_going(by_name.get(recorded.name)):
+    for recorded in workspace.status.node_claims:
+        if recorded.name in released:
+            continue
+        if recorded.name in vanished or _is_going(by_name.get(recorded.name)):
             wanted.append(_successor(workspace, recorded, by_name.get(recorded.name), now))
         else:
             wanted.append(recorded)
+    first = next_ordinal(workspace)
+    for ordinal in range(first, first + count - len(wanted)):
+        name = claim_name(workspace.metadata.uid, ordinal, 0)
+        wanted.append(WantedClaim(ordinal=ordinal, incarnation=0, name=name))
     return tuple(wanted)
+
+
+def next_ordinal(workspace: Workspace) -> int:
+    """The lowest ordinal that no claim of a Workspace ever had: a name that was given back does not come again."""
+    return max(workspace.status.next_ordinal, *(claim.ordinal + 1 for claim in workspace.status.node_claims), 0)
 
 
 def replacement_delay(incarnation: int) -> timedelta:
@@ -95,7 +109,8 @@ def claim_request(workspace: Workspace, plan: Plan, wanted: WantedClaim) -> Clai
     assert plan.sku is not None
     return ClaimRequest(
         name=wanted.name,
-        instance_type=workspace.resource.instance_type,
+        # As the cloud writes it, whatever the user's capitals: labels of nodes are compared letter by letter.
+        instance_type=plan.sku.name,
         disk_gib=round(plan.preset.disk_gib) or DEFAULT_DISK_GIB,
         labels={**plan.node_labels, **owner_of_claims(workspace).labels},
         annotations={keys.MADE_FOR_ANNOTATION: str(owner_of_claims(workspace))},

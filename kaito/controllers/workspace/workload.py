@@ -11,7 +11,7 @@ from typing import Any
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.workspace import AdapterSpec
-from kaito.controllers.workspace.plan import Plan
+from kaito.controllers.workspace.plan import Plan, own_selector
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Service
 
@@ -182,7 +182,7 @@ def _affinity(workspace: Workspace, plan: Plan) -> Mapping[str, Any]:
             keys.WORKSPACE_NAMESPACE_LABEL: workspace.metadata.namespace or "",
         }
     terms = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(wanted.items())]
-    terms += [expression.to_dict() for expression in workspace.resource.label_selector.match_expressions]
+    terms += [expression.to_dict() for expression in own_selector(workspace).match_expressions]
     return {
         "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": terms}]}

@@ -116,6 +116,7 @@ def test_what_is_not_mentioned_stays(play: Any, workspace: Make, now: datetime) 
     async def main(api: FakeApi, client: Client) -> None:
         report = Report(await stored(client, workspace()), now)
         report.claims([WantedClaim(ordinal=0, incarnation=2, name="ws1")])
+        report.target(1)
         ready(report)
         report = Report(await report.save(client), now)
         report.false("InferenceReady", "Down", "x")
