@@ -2,8 +2,8 @@
 
 from kaito.catalog.catalog import Catalog
 from kaito.catalog.current import CurrentCatalog
-from kaito.catalog.errors import CatalogError, UnknownModel, UnknownSku
-from kaito.catalog.gpu_sku import Gpu, GpuSku, Vendor
+from kaito.catalog.errors import CatalogError, UnknownGpu, UnknownModel, UnknownSku
+from kaito.catalog.gpu_sku import Dtype, Gpu, GpuSku, Vendor
 from kaito.catalog.model_preset import Attention, ModelPreset, Network, Runtime, TuningMethod, TuningNeeds
 from kaito.catalog.nearest import did_you_mean
 
@@ -12,6 +12,7 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "CurrentCatalog",
+    "Dtype",
     "Gpu",
     "GpuSku",
     "ModelPreset",
@@ -19,6 +20,7 @@ __all__ = [
     "Runtime",
     "TuningMethod",
     "TuningNeeds",
+    "UnknownGpu",
     "UnknownModel",
     "UnknownSku",
     "Vendor",

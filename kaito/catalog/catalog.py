@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
-from kaito.catalog.errors import UnknownModel, UnknownSku
-from kaito.catalog.gpu_sku import GpuSku
+from kaito.catalog.errors import UnknownGpu, UnknownModel, UnknownSku
+from kaito.catalog.gpu_sku import Gpu, GpuSku
 from kaito.catalog.model_preset import ModelPreset
 from kaito.catalog.nearest import did_you_mean, nearest
 
@@ -83,6 +83,18 @@ class Catalog:
             fitting=tuple(fitting[:fitting_named]),
             reason=None if found is None else f"is one of {found.cloud}, not of {cloud}",
         )
+
+    def gpu(self, name: str) -> Gpu:
+        """Returns the GPU of a name of the catalogue's `gpus`, in any case of letters, if an instance type carries it.
+
+        Raises:
+            UnknownGpu: there is none; names all.
+        """
+        gpus = {sku.gpu.name: sku.gpu for sku in self.skus.values() if sku.schedulable}
+        found = {key.lower(): gpu for key, gpu in gpus.items()}.get(name.lower())
+        if found is None:
+            raise UnknownGpu(name, known=tuple(sorted(gpus)), did_you_mean=did_you_mean(name, gpus))
+        return found
 
     def skus_of(self, cloud: str | None) -> tuple[GpuSku, ...]:
         """Returns the instance types of a cloud (None: of all) that can be had and scheduled on, smallest first."""

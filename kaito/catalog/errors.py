@@ -3,6 +3,7 @@
 LookupError
   UnknownModel   a preset name that it has not
   UnknownSku     an instance type that it has not
+  UnknownGpu     a GPU that it has not
 ValueError
   CatalogError   a file of it cannot be used
 """
@@ -50,6 +51,16 @@ class UnknownSku(LookupError):
             f"instance type {_quoted(name)} {reason or 'is not in the catalogue'}{fits}; "
             f"{_next_step(did_you_mean, 'kaito skus')}"
         )
+
+
+class UnknownGpu(LookupError):
+    """A GPU that the catalogue has not; the message names all that it has."""
+
+    def __init__(self, name: str, *, known: tuple[str, ...], did_you_mean: str | None = None) -> None:
+        self.name = name
+        self.did_you_mean = did_you_mean
+        meant = f"; did you mean {did_you_mean}?" if did_you_mean else ""
+        super().__init__(f"GPU {_quoted(name)} is not in the catalogue{meant}; choose among {', '.join(known)}")
 
 
 class CatalogError(ValueError):

@@ -13,6 +13,19 @@ bfloat16_capability = (8, 0)
 """The first CUDA compute capability with bfloat16 (Ampere)."""
 
 
+Dtype = Literal["float16", "int8", "bfloat16", "float8", "float4"]
+
+dtype_capabilities: dict[Dtype, tuple[int, int]] = {
+    "float16": (7, 0),
+    "int8": (7, 5),
+    "bfloat16": bfloat16_capability,
+    "float8": (8, 9),
+    "float4": (10, 0),
+}
+"""The first CUDA compute capability whose tensor cores multiply a number format (NVIDIA, CUDA C++ programming guide and
+Transformer Engine support matrix; vLLM, supported hardware, says the same of int8 and float8)."""
+
+
 class Gpu(Entry):
     """A graphics processor (or another accelerator, known only so that refusing it can be explained)."""
 
@@ -29,6 +42,12 @@ class Gpu(Entry):
     def has_bfloat16(self) -> bool:
         """Whether it computes in bfloat16, which is also what vLLM asks for."""
         return self.cuda_capability is not None and self.cuda_capability >= bfloat16_capability
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """Number formats that its tensor cores multiply, oldest first; of other makers' parts nothing is known."""
+        has = self.cuda_capability
+        return tuple(dtype for dtype, first in dtype_capabilities.items() if has is not None and has >= first)
 
     @field_validator("cuda_capability", mode="before")
     @classmethod
@@ -73,6 +92,12 @@ class GpuSku(Entry):
     def schedulable(self) -> bool:
         """Whether anything here can run on it: the runtimes know CUDA only."""
         return self.gpu.vendor == "nvidia"
+
+    @classmethod
+    def of(cls, gpu: Gpu, count: int) -> "GpuSku":
+        """Returns an instance type of no cloud with so many of a GPU: for estimates only, since no cloud makes it."""
+        name = f"{count}x-{gpu.name}"
+        return cls(name=name, cloud="generic", gpu=gpu, gpu_count=count, source=gpu.source)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.gpu_count} x {self.gpu.memory_gib:g} GiB {self.gpu.model})"

@@ -44,6 +44,7 @@ COMMANDS = {
     "rbac": LazyCommand("kaito.cli.rbac:rbac", "Print the roles that the operator needs, and no more."),
     "models": LazyCommand("kaito.cli.catalog:models", "List the models that a Workspace can name."),
     "skus": LazyCommand("kaito.cli.catalog:skus", "List the GPU instance types that a Workspace can name."),
+    "estimate": LazyCommand("kaito.cli.estimate:estimate", "Nodes and GPUs that a model takes, and why."),
 }
 
 

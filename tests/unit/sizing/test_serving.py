@@ -8,74 +8,10 @@ from hypothesis import strategies as st
 
 from kaito.catalog import Catalog, Gpu, GpuSku, ModelPreset
 from kaito.sizing import CannotRun, DoesNotFit, Sizing, SizingError, fits, fitting, size, usable_runtimes
+from tests.unit.catalog.reference_figures import CATALOG_0_12, NODE_SHAPES, Reference
 
 CATALOG = Catalog.load()
 WALK_THROUGH_SKU = CATALOG.sku("Standard_NC6s_v3")
-
-# Nodes by KAITO 0.12's estimator at 2048 tokens on (1 x 24, 1 x 80, 4 x 80, 8 x 80, 8 x 141) GiB.
-KAITO_SHAPES = ((1, 24), (1, 80), (4, 80), (8, 80), (8, 141))
-KAITO_NODES = {
-    "phi-4": (2, 1, 1, 1, 1),
-    "phi-4-mini-instruct": (1, 1, 1, 1, 1),
-    "phi-3-mini-4k-instruct": (1, 1, 1, 1, 1),
-    "phi-3-mini-128k-instruct": (1, 1, 1, 1, 1),
-    "phi-3-medium-4k-instruct": (2, 1, 1, 1, 1),
-    "phi-3-medium-128k-instruct": (2, 1, 1, 1, 1),
-    "phi-3.5-mini-instruct": (1, 1, 1, 1, 1),
-    "llama-3.1-8b-instruct": (1, 1, 1, 1, 1),
-    "llama-3.3-70b-instruct": (9, 3, 1, 1, 1),
-    "mistral-7b-v0.3": (1, 1, 1, 1, 1),
-    "mistral-7b-instruct-v0.3": (1, 1, 1, 1, 1),
-    "ministral-3-3b-instruct-2512": (1, 1, 1, 1, 1),
-    "ministral-3-8b-instruct-2512": (1, 1, 1, 1, 1),
-    "ministral-3-14b-instruct-2512": (1, 1, 1, 1, 1),
-    "mistral-large-3-675b-instruct-2512": (39, 11, 3, 2, 1),
-    "mistral-small-4-119b-2603": (7, 2, 1, 1, 1),
-    "mistral-small-4-119b-2603-nvfp4": (4, 2, 1, 1, 1),
-    "mistral-medium-3.5-128b": (8, 3, 1, 1, 1),
-    "qwen2.5-coder-7b-instruct": (1, 1, 1, 1, 1),
-    "qwen2.5-coder-32b-instruct": (4, 2, 1, 1, 1),
-    "qwen3-8b-awq": (1, 1, 1, 1, 1),
-    "qwen3.5-2b": (1, 1, 1, 1, 1),
-    "qwen3.5-4b": (1, 1, 1, 1, 1),
-    "qwen3.5-9b": (2, 1, 1, 1, 1),
-    "qwen3.5-122b-a10b-gptq-int4": (5, 2, 1, 1, 1),
-    "qwen3.5-122b-a10b": (15, 4, 1, 1, 1),
-    "qwen3.6-35b-a3b-fp8": (3, 1, 1, 1, 1),
-    "qwen3.6-35b-a3b": (5, 2, 1, 1, 1),
-    "qwen3.6-27b": (4, 1, 1, 1, 1),
-    "qwen3.5-397b-a17b-gptq-int4": (14, 4, 1, 1, 1),
-    "qwen3.8-27b": (4, 1, 1, 1, 1),
-    "deepseek-r1-distill-llama-8b": (1, 1, 1, 1, 1),
-    "deepseek-r1-distill-qwen-14b": (2, 1, 1, 1, 1),
-    "deepseek-r1-0528": (39, 11, 3, 2, 1),
-    "deepseek-v3-0324": (39, 11, 3, 2, 1),
-    "deepseek-v4-flash-0731": (10, 3, 1, 1, 1),
-    "deepseek-v4-pro": (49, 14, 4, 2, 1),
-    "deepseek-v3.2": (39, 11, 3, 2, 1),
-    "gemma-3-4b-it": (1, 1, 1, 1, 1),
-    "gemma-3-27b-it": (4, 1, 1, 1, 1),
-    "gemma-4-31b-it": (4, 1, 1, 1, 1),
-    "gemma-4-26b-a4b-it": (3, 1, 1, 1, 1),
-    "gemma-4-e4b-it": (1, 1, 1, 1, 1),
-    "gemma-4-e2b-it": (1, 1, 1, 1, 1),
-    "gemma-4-12b-it": (2, 1, 1, 1, 1),
-    "gpt-oss-20b": (2, 1, 1, 1, 1),
-    "gpt-oss-120b": (8, 3, 1, 1, 1),
-    "nvidia-nemotron-3-super-120b-a12b-bf16": (14, 4, 1, 1, 1),
-    "nemotron-cascade-2-30b-a3b": (4, 1, 1, 1, 1),
-    "nvidia-nemotron-3-nano-30b-a3b-bf16": (4, 1, 1, 1, 1),
-    "nvidia-nemotron-nano-12b-v2-vl-bf16": (2, 1, 1, 1, 1),
-    "nvidia-nemotron-nano-9b-v2": (2, 1, 1, 1, 1),
-    "nvidia-nemotron-3-nano-4b-bf16": (1, 1, 1, 1, 1),
-    "nvidia-nemotron-3-ultra-550b-a55b-nvfp4": (20, 6, 2, 1, 1),
-    "kimi-k2.5": (34, 10, 3, 2, 1),
-    "kimi-k2.6": (34, 10, 3, 2, 1),
-    "kimi-k2.7-code": (34, 10, 3, 2, 1),
-    "minimax-m2.7": (14, 4, 1, 1, 1),
-    "glm-5.2-fp8": (43, 12, 3, 2, 1),
-    "granite-4.1-8b": (1, 1, 1, 1, 1),
-}
 
 
 def node(gpus: int, gpu_memory_gib: float, capability: tuple[int, int] = (9, 0), cloud: str = "test") -> GpuSku:
@@ -90,10 +26,25 @@ def node(gpus: int, gpu_memory_gib: float, capability: tuple[int, int] = (9, 0),
     return GpuSku(name=f"{gpus}x{gpu_memory_gib:g}", source=("test",), cloud=cloud, gpu=gpu, gpu_count=gpus)
 
 
-@pytest.mark.parametrize("name", KAITO_NODES)
-def test_vllm_takes_as_many_nodes_as_kaitos_estimator_says(name: str) -> None:
-    nodes = tuple(size(CATALOG.model(name), node(*shape), runtime="vllm").nodes for shape in KAITO_SHAPES)
-    assert nodes == KAITO_NODES[name]
+@pytest.mark.parametrize("row", CATALOG_0_12, ids=lambda row: row.huggingface_id)
+def test_vllm_takes_as_many_nodes_as_kaitos_estimator_says(row: Reference) -> None:
+    preset = CATALOG.model(row.huggingface_id)
+    assert tuple(size(preset, node(*shape), runtime="vllm").nodes for shape in NODE_SHAPES) == row.nodes
+
+
+def test_an_a10_takes_a_node_more_where_two_hundredths_of_its_memory_decide() -> None:
+    a10, a10g = CATALOG.sku("Standard_NV36ads_A10_v5"), CATALOG.sku("g5.xlarge")
+    nodes = {
+        row.huggingface_id: (size(preset, a10).nodes, size(preset, a10g).nodes)
+        for row in CATALOG_0_12
+        if (preset := CATALOG.model(row.huggingface_id)) and row.nodes[0] < 10
+    }
+    assert {name: pair for name, pair in nodes.items() if pair[0] != pair[1]} == {
+        "mistralai/Mistral-Small-4-119B-2603-NVFP4": (5, 4),
+        "google/gemma-4-31B-it": (5, 4),
+        "google/gemma-4-26B-A4B-it": (4, 3),
+        "ibm-granite/granite-4.1-8b": (2, 1),
+    }
 
 
 @pytest.mark.parametrize("name", ["phi-3-mini-4k-instruct", "phi-3-mini-128k-instruct"])
