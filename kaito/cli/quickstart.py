@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import signal
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from kaito.api import all_crds, keys
 from kaito.api.kaito_v1beta1 import Workspace
@@ -24,18 +26,22 @@ from kaito.cli.examples import example
 from kaito.client.config import load_config
 from kaito.client.errors import KubeError
 from kaito.controllers.operator import OperatorOptions, add_operator
+from kaito.controllers.webhooks import NAME, WebhookOptions
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.devcluster.errors import DevClusterError
+from kaito.devcluster.errors import DevClusterError, KubectlError
+from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.kube.conditions import is_true
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.logs import ConsoleFormatter
 from kaito.runtime.manager import Manager
+from kaito.runtime.webhook import AtUrl
 
 MANIFEST = "inference/kaito_workspace_phi_3.yaml"
 KEY = ObjectKey("workspace-phi-3-mini", "default")
 SYNC_TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 60.0
 GONE_TIMEOUT_S = 60.0
+_ONLY_WARNINGS = re.compile(r"\b\d+ warnings? received")
 
 
 class QuickstartError(Exception):
@@ -105,14 +111,15 @@ class Quickstart:
             self._step("installing the CustomResourceDefinitions", "kaito crds | kubectl apply -f -")
             await cluster.kubectl("apply", "-f", "-", input=render(all_crds(), CRDFormat.YAML))
             await cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-            self._step("starting the operator", "kaito manager --cloud kwok")
-            async with _operator(cluster) as manager:
+            url = f"https://{LOOPBACK}:{free_port()}"
+            self._step("starting the operator", f"kaito manager --cloud kwok --webhook-url {url} --namespace default")
+            async with _operator(cluster, url) as manager:
                 return await self._use(cluster, manager)
 
     async def _use(self, cluster: ControlPlane, manager: Manager) -> dict[str, object]:
         began = time.monotonic()
         self._step("applying a Workspace", f"kubectl apply -f examples/{MANIFEST}")
-        await cluster.kubectl("apply", "-f", str(example(MANIFEST)))
+        await self._apply(cluster)
         await self._watch_until_ready(manager)
         ready_s = round(time.monotonic() - began, 1)
         self._step(f"ready {ready_s} s after it was applied; what was made:")
@@ -123,6 +130,17 @@ class Quickstart:
         await cluster.kubectl("delete", "workspace", KEY.name, "--timeout=60s")
         await self._expect_gone(cluster)
         return {"ready": True, "workspace": str(KEY), "ready_seconds": ready_s}
+
+    async def _apply(self, cluster: ControlPlane) -> None:
+        """Shows what the webhook warns of, which kubectl would otherwise print for nobody."""
+        try:
+            await cluster.kubectl("apply", "--warnings-as-errors", "-f", str(example(MANIFEST)))
+        except KubectlError as error:
+            if not _ONLY_WARNINGS.search(error.stderr):
+                raise
+            warnings = (line for line in error.stderr.splitlines() if line.startswith("Warning: "))
+            for line in warnings:
+                self._console.print(f"    [yellow]{escape(line)}[/yellow]")
 
     async def _watch_until_ready(self, manager: Manager) -> None:
         informer = manager.cache.informer(Workspace)
@@ -181,23 +199,33 @@ class Quickstart:
 
 
 @asynccontextmanager
-async def _operator(cluster: ControlPlane) -> AsyncIterator[Manager]:
+async def _operator(cluster: ControlPlane, url: str) -> AsyncIterator[Manager]:
     """The manager of `kaito manager`, in this process: nothing of it can outlive us."""
     manager = Manager("kaito", load_config(cluster.kubeconfig), metrics="127.0.0.1:0", health="127.0.0.1:0")
-    add_operator(manager, OperatorOptions())
+    serving = WebhookOptions(AtUrl(url), ObjectKey(NAME, "default"), address=url.removeprefix("https://"))
+    add_operator(manager, OperatorOptions(webhooks=serving))
     running = asyncio.create_task(manager.run(), name="manager")
-    synced = asyncio.create_task(manager.cache.wait_synced(), name="caches synced")
+    synced = asyncio.create_task(_ready(manager), name="caches synced, webhook in place")
     try:
         await asyncio.wait({running, synced}, timeout=SYNC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             raise QuickstartError(f"the operator ended at once: {running.exception()}")
         if not synced.done():
-            raise TimeoutError(f"the operator's caches were not in sync after {SYNC_TIMEOUT_S:.0f} s")
+            raise TimeoutError(f"the operator was not ready after {SYNC_TIMEOUT_S:.0f} s")
         yield manager
     finally:
         synced.cancel()
         manager.stop()
         await asyncio.wait({running})
+
+
+async def _ready(manager: Manager) -> None:
+    """Waits until caches are synced, and the API server asks the webhook."""
+    await manager.cache.wait_synced()
+    while True:
+        if not any(service.fault() for service in manager.services):
+            return
+        await asyncio.sleep(0.05)  # nothing tells of it
 
 
 async def _interruptible(steps: Coroutine[None, None, dict[str, object]]) -> dict[str, object]:

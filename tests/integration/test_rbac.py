@@ -120,6 +120,16 @@ async def test_a_missing_permission_is_named_with_its_remedy_and_the_operator_he
         await cluster.gone(NAME)
 
 
+async def test_a_real_api_server_takes_what_is_deployed(control_plane: ControlPlane) -> None:
+    deploy = Path(__file__).parents[2] / "deploy"
+    namespace = await control_plane.kubectl("create", "namespace", "kaito-system", "--dry-run=client", "-o", "yaml")
+    await control_plane.kubectl("apply", "-f", "-", input=namespace)
+    files = ("-f", str(deploy / "manager.yaml"), "-f", str(deploy / "rbac.yaml"))
+    said = await control_plane.kubectl("apply", "--dry-run=server", "--warnings-as-errors", *files)
+    assert "deployment.apps/kaito created (server dry run)" in said
+    assert "poddisruptionbudget.policy/kaito created (server dry run)" in said
+
+
 class Keeping:
     """Keeps a Secret beside each ConfigMap, a finalizer on it, and says so."""
 
