@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from kaito.client import ApiError, Client, Config, Invalid, NotFound, load_config
 from kaito.client.credentials import StaticCredentials
@@ -48,8 +47,8 @@ from kaito.runtime.webhook import (
     invalid,
 )
 from kaito.runtime.webhook.certificates import parse
-from kaito.runtime.webhook.endpoint import Served
 from kaito.testing import eventually
+from tests.operating.handshaking import Handshaking
 
 
 class GizmoSpec(KubeModel):
@@ -85,15 +84,6 @@ class Rules(Validator[Gizmo]):
 def sized(draft: Gizmo, request: AdmissionRequest) -> None:
     if draft.spec.size is None:
         draft.spec.size = 3
-
-
-class Handshaking(WebhookServer):
-    """A server that ends each connection after one answer, so that each review is a handshake."""
-
-    async def _handle(self, endpoint: Served, request: web.Request) -> web.Response:
-        response = await super()._handle(endpoint, request)
-        response.force_close()
-        return response
 
 
 class Clock:

@@ -1,0 +1,277 @@
+"""The webhook of Workspaces on a real API server: both tables of bad Workspaces, both versions, what users read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+from prometheus_client import CollectorRegistry
+
+from kaito.catalog import CurrentCatalog, Runtime
+from kaito.client import Client, Invalid, NotFound, load_config
+from kaito.controllers.workspace.admission import AdmissionOptions, workspace_webhooks
+from kaito.controllers.workspace.admission.case import NodeProvisioner
+from kaito.devcluster.controlplane import ControlPlane
+from kaito.devcluster.errors import KubectlError
+from kaito.kube import ObjectKey
+from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from kaito.kube.core_v1 import ConfigMap, Namespace
+from kaito.kube.frozen import FrozenDict
+from kaito.kube.meta_v1 import LabelSelector
+from kaito.kube.unstructured import Unstructured, UnstructuredObject
+from kaito.runtime.webhook import AtUrl, OwnAuthority
+from kaito.testing import eventually
+from tests.operating.bad_workspaces import (
+    BY_RULES,
+    BY_WEBHOOK,
+    VERSIONS,
+    BadWorkspace,
+    bad_workspaces,
+    good_workspaces,
+)
+from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, filled_in, install_crds
+from tests.operating.handshaking import Handshaking
+
+CONFIGURATIONS = (ValidatingWebhookConfiguration, MutatingWebhookConfiguration)
+NAMESPACES = {"admission-machine": ("machine", None), "admission-byo": ("byo", None)}
+NAMESPACES |= {"admission-transformers": ("machine", "transformers")}
+
+
+@dataclass
+class Host:
+    """What of a manager a webhook server needs."""
+
+    name: str
+    api_reader: Client
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+
+@asynccontextmanager
+async def serving(client: Client, namespace: str, provisioner: NodeProvisioner, runtime: Runtime | None) -> Any:
+    """The webhook for the Workspaces of one namespace; afterwards nobody is asked any more."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (webhook,) = workspace_webhooks(AdmissionOptions(CurrentCatalog(), provisioner, runtime, client))
+    webhook.namespace_selector = LabelSelector(match_labels=FrozenDict({"kubernetes.io/metadata.name": namespace}))
+    server = Handshaking(
+        Host(namespace, client),
+        webhook,
+        reached=AtUrl(f"https://127.0.0.1:{port}"),
+        certificates=OwnAuthority(client, ObjectKey("keys", namespace)),
+        address=f"127.0.0.1:{port}",
+        linger_s=0.0,
+    )
+    task = asyncio.create_task(server.run())
+    try:
+        await eventually(lambda: server.fault() is None, message="ready", timeout_s=20)
+        yield
+    finally:
+        for kind in CONFIGURATIONS:
+            with suppress(NotFound):
+                await client.delete(kind, ObjectKey(namespace))
+        task.cancel()
+        await asyncio.wait({task})
+        for kind in CONFIGURATIONS:  # what was put right between the two
+            with suppress(NotFound):
+                await client.delete(kind, ObjectKey(namespace))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def operators(control_plane: ControlPlane) -> AsyncIterator[None]:
+    """One namespace for each way in which an operator may run."""
+    await install_crds(control_plane)
+    async with Client.from_config(load_config(control_plane.kubeconfig)) as client, AsyncExitStack() as stack:
+        for name, (provisioner, runtime) in NAMESPACES.items():
+            await client.create(Namespace.model_validate({"metadata": {"name": name}}))
+            await stack.enter_async_context(serving(client, name, provisioner, runtime))  # type: ignore[arg-type]
+        yield
+        await stack.aclose()
+        for name in NAMESPACES:
+            await client.delete(Namespace, ObjectKey(name))
+
+
+def namespace_of(given: Mapping[str, Any]) -> str:
+    wanted = (given.get("node_provisioner", "machine"), given.get("runtime"))
+    return next(name for name, operator in NAMESPACES.items() if operator == wanted)
+
+
+def placed(manifest: Mapping[str, Any], namespace: str) -> UnstructuredObject:
+    kind = Unstructured(manifest["apiVersion"], "Workspace")
+    return kind.model_validate({**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}})
+
+
+async def put(client: Client, namespace: str, name: str, data: Mapping[str, str]) -> None:
+    key = ObjectKey(name, namespace)
+    with suppress(NotFound):
+        await client.delete(ConfigMap, key)
+    await client.create(ConfigMap.model_validate({"metadata": {"name": name, "namespace": namespace}, "data": data}))
+
+
+async def create(client: Client, namespace: str, row: BadWorkspace) -> None:
+    await client.create(placed(row.bad, namespace), dry_run=True)
+
+
+async def update(client: Client, namespace: str, row: BadWorkspace) -> None:
+    stored = await client.create(placed(row.good, namespace))
+    try:
+        changed = placed(row.bad, namespace).edit()
+        changed.metadata.resource_version = stored.metadata.resource_version
+        await client.update(changed, dry_run=True)
+    finally:
+        await client.delete(type(stored), stored.key)
+
+
+@pytest.mark.parametrize("row", [*bad_workspaces(BY_WEBHOOK), *bad_workspaces(BY_RULES)], ids=lambda row: row.name)
+async def test_a_bad_workspace_is_refused_for_its_one_defect(client: Client, row: BadWorkspace) -> None:
+    namespace = namespace_of(row.given)
+    for name, data in row.given.get("config_maps", {}).items():
+        await put(client, namespace, name, data)
+
+    with pytest.raises(Invalid) as refused:
+        await (create if row.verb == "create" else update)(client, namespace, row)
+
+    causes = {cause.field: cause.message for cause in refused.value.causes}
+    assert row.field in causes, refused.value
+    assert row.says in causes[row.field]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", [PHI_3, PHI_3_WITH_ADAPTERS, *TUNING])
+async def test_the_examples_are_accepted_with_a_word_about_their_instance_type(
+    control_plane: ControlPlane, version: str, name: str
+) -> None:
+    manifest = filled_in(name).replace("kaito.sh/v1alpha1", version)
+    said = await refusal(control_plane, manifest, "--warnings-as-errors", "--dry-run=server")
+    assert "Warning: resource.instanceType: Standard_NC6s_v3 was retired by azure on 2025-09-30" in said
+    assert "is invalid" not in said
+    await control_plane.kubectl("create", "--dry-run=server", "-n", "admission-machine", "-f", "-", input=manifest)
+
+
+@pytest.mark.parametrize(("name", "good"), good_workspaces(BY_RULES).items())
+async def test_what_the_rows_are_made_of_is_accepted(client: Client, name: str, good: dict[str, Any]) -> None:
+    for version in VERSIONS:
+        await client.create(placed({"apiVersion": version} | good, "admission-machine"), dry_run=True)
+
+
+async def refusal(control_plane: ControlPlane, manifest: str, *options: str) -> str:
+    with pytest.raises(KubectlError) as error:
+        await control_plane.kubectl("create", *options, "-n", "admission-machine", "-f", "-", input=manifest)
+    return error.value.stderr
+
+
+SIX = {
+    "metadata": {"name": "six", "annotations": {"kaito.sh/runtime": "vlm"}},
+    "resource": {"count": "two", "instanceType": "Standard_NC6s_v3", "labelSelector": {"matchLabels": {"a": "b"}}},
+    "inference": {
+        "preset": {"name": "phi-4", "accessMode": "secret"},
+        "config": "nowhere",
+        "adapters": [{"source": {"name": "a", "image": "ACR_REPO_HERE.azurecr.io/a:1"}, "strength": "2"}],
+    },
+}
+
+
+async def test_six_defects_of_all_kinds_are_told_at_once_in_both_versions(
+    client: Client, control_plane: ControlPlane
+) -> None:
+    said = []
+    for version in VERSIONS:
+        manifest = {"apiVersion": version, "kind": "Workspace", **SIX}
+        with pytest.raises(Invalid) as refused:
+            await client.create(placed(manifest, "admission-machine"), dry_run=True)
+        said.append(refused.value.causes)
+    assert said[0] == said[1]
+    assert [cause.field for cause in said[0]] == [
+        "inference.adapters[0].source.image",
+        "inference.adapters[0].strength",
+        "inference.config",
+        "inference.preset.accessMode",
+        "metadata.annotations[kaito.sh/runtime]",
+        "resource.count",
+        "resource.instanceType",
+    ]
+    printed = await refusal(control_plane, json.dumps({"apiVersion": VERSIONS[1], "kind": "Workspace", **SIX}))
+    print(printed)
+    assert printed.count("\n* ") == 7
+
+
+async def test_an_old_object_that_breaks_a_rule_can_be_annotated_lose_its_finalizer_and_be_deleted(
+    client: Client, control_plane: ControlPlane
+) -> None:
+    manifest = {"apiVersion": VERSIONS[0], "kind": "Workspace", **good_workspaces(BY_RULES)["inference"]}
+    manifest["inference"] = {"preset": {"name": "phi-2"}}
+    manifest["metadata"] = {"name": "old", "finalizers": ["example.com/held"]}
+    old = await before_there_was_a_webhook(client, control_plane, manifest)
+
+    async def kubectl(*arguments: str) -> str:
+        return await control_plane.kubectl("-n", "admission-machine", *arguments)
+
+    await kubectl("annotate", "workspace", "old", "example.com/a=b")
+    await kubectl("label", "workspace", "old", "a=b")
+    with pytest.raises(KubectlError, match="supported values"):
+        await kubectl("annotate", "workspace", "old", "kaito.sh/runtime=vlm")
+    await kubectl("delete", "workspace", "old", "--wait=false")
+    await kubectl("patch", "workspace", "old", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    with pytest.raises(NotFound):
+        await client.get(type(old), old.key)
+
+
+async def before_there_was_a_webhook(
+    client: Client, control_plane: ControlPlane, manifest: dict[str, Any]
+) -> UnstructuredObject:
+    """Made while the webhook's selector led elsewhere for a moment."""
+    namespace = "admission-machine"
+    here = {"kubernetes.io/metadata.name": "nowhere"}
+    kept = {kind: await client.get(kind, ObjectKey(namespace)) for kind in CONFIGURATIONS}
+
+    async def made() -> UnstructuredObject | None:
+        for kind, configuration in kept.items():
+            draft = (await client.get(kind, configuration.key)).edit()
+            draft.webhooks[0].namespace_selector = LabelSelector(match_labels=FrozenDict(here))
+            await client.update(draft, field_owner="tests")
+        try:
+            return await client.create(placed(manifest, namespace))
+        except Invalid:
+            return None
+
+    made_object: list[UnstructuredObject] = []
+
+    async def probe() -> bool:
+        if (one := await made()) is not None:
+            made_object.append(one)
+        return bool(made_object)
+
+    await eventually(probe, timeout_s=20)
+    bad = {**manifest, "metadata": {"name": "probe"}}
+
+    async def back() -> bool:
+        try:
+            await client.create(placed(bad, namespace), dry_run=True)
+        except Invalid:
+            return True
+        return False
+
+    await eventually(back, timeout_s=20)
+    return made_object[0]
+
+
+async def test_both_versions_are_warned_alike(control_plane: ControlPlane) -> None:
+    said = set()
+    for version in VERSIONS:
+        manifest = yaml.safe_load(filled_in(PHI_3)) | {"apiVersion": version}
+        manifest["metadata"]["annotations"] = {"kaito.sh/enablelb": "true", "kaito.sh/runtme": "vllm"}
+        text = await refusal(control_plane, json.dumps(manifest), "--warnings-as-errors", "--dry-run=server")
+        said.add("\n".join(line for line in text.splitlines() if line.startswith("Warning: ")))
+    assert len(said) == 1
+    (text,) = said
+    print(text)
+    assert 'metadata.annotations[kaito.sh/enablelb]: "true" has no effect: only "True" asks for a load balancer' in text
+    assert 'did you mean "kaito.sh/runtime"?' in text
