@@ -197,6 +197,8 @@ class Endpoint:
                 f"{kind.kind} of {kind.group}/{kind.version}; correct the rules of the webhook configuration",
                 reason="BadRequest",
             )
+        if request.lacks_object:
+            raise Denied(message=f"webhook {self.path}: the {request.operation} has no object", reason="BadRequest")
         return True
 
     def _limit_s(self, asked_s: float | None) -> float:

@@ -98,6 +98,12 @@ class AdmissionRequest:
         return _plain(self._wire.options)
 
     @property
+    def lacks_object(self) -> bool:
+        """Whether it comes without the object that it is about, which no API server does."""
+        needed = {"CREATE": (self._wire.object,), "UPDATE": (self._wire.object, self._wire.old_object)}
+        return any(bytes(raw) == bytes(NOTHING) for raw in needed.get(self.operation, ()))
+
+    @property
     def deletion_started(self) -> bool:
         """Whether the object is being deleted already, and waits for its finalizers only."""
         raw = self._wire.old_object if self.operation == "DELETE" else self._wire.object

@@ -9,6 +9,7 @@ from kaito.controllers.workspace.admission.case import Case
 from kaito.controllers.workspace.admission.findings import Finding, Warned, unsupported_choice
 from kaito.controllers.workspace.admission.nodes import INSTANCE_TYPE
 from kaito.runtime.webhook import forbidden, invalid
+from kaito.sizing import CannotRun, size_tuning
 
 METHODS = ("lora", "qlora")
 
@@ -26,20 +27,23 @@ def tuning(case: Case) -> Iterable[Finding]:
             yield invalid(f"{asked.path}.name", asked.name, f"it cannot be fine-tuned; {_tunable(case, model)} can")
         elif case.asked.method in METHODS and case.asked.method not in model.tuning.methods:
             yield unsupported_choice("tuning.method", case.asked.method, model.tuning.methods)
-        elif case.sku is not None and case.sku.schedulable and case.makes_nodes:
+        elif case.asked.method in METHODS and case.sku is not None and case.sku.schedulable and case.makes_nodes:
             yield from _memory(model, case.asked.method, case.sku)
 
 
 def _memory(model: ModelPreset, method: str, sku: GpuSku) -> Iterable[Finding]:
-    needs = model.tuning
-    # The figures of the catalogue are for 16 bits; qlora loads the weights in 4.
-    if needs is None or method != "lora":
+    try:
+        sizing = size_tuning(model, sku, "qlora" if method == "qlora" else "lora")
+    except CannotRun as error:
+        yield invalid(INSTANCE_TYPE, sku.name, str(error))
         return
-    if sku.total_gpu_memory_gib < needs.min_total_gpu_memory_gib or sku.gpu.memory_gib < needs.min_gpu_memory_gib:
+    yield from (Warned(INSTANCE_TYPE, note) for note in sizing.notes)
+    if not sizing.fits:
+        where = "each GPU" if sizing.scope == "gpu" else "the GPUs of a node"
         yield Warned(
             INSTANCE_TYPE,
-            f"{model.name} is known to be tuned with {needs.min_total_gpu_memory_gib:g} GiB of GPU memory or more; "
-            f"{sku.name} has {sku.total_gpu_memory_gib:g}: it may run out, or choose method qlora",
+            f"{method} of {model.name} takes about {sizing.needed_gib:.1f} GiB of {where}; "
+            f"{sku.name} has {sizing.available_gib:.1f}: it may run out of memory",
         )
 
 

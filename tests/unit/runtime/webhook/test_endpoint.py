@@ -430,3 +430,16 @@ async def test_an_old_object_on_a_create_is_a_mistake_of_the_code() -> None:
 def test_declarations_that_cannot_be_are_refused_with_what_is_allowed(make: Callable[[], Webhook], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         make()
+
+
+@pytest.mark.parametrize(("operation", "obj"), [("CREATE", None), ("UPDATE", gadget()), ("UPDATE", None)])
+async def test_a_review_without_its_object_is_a_bad_request_and_no_failure_of_ours(
+    operation: str, obj: dict[str, Any] | None
+) -> None:
+    endpoint = Endpoint(
+        Webhook(Gadget, validate=lambda obj, request: None), "validate", WebhookMetrics(CollectorRegistry())
+    )
+    answer = verdict(await endpoint.answer(review(operation, obj)))
+    assert not answer.allowed
+    assert answer.status["code"] == 400
+    assert f"the {operation} has no object" in answer.status["message"]

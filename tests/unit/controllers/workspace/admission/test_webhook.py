@@ -1,0 +1,267 @@
+"""What the webhook says of Workspaces as a whole: everything at once, ratcheting, ConfigMaps, and never a 5xx."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kaito.controllers.workspace.admission.config_maps import LONGEST_TEXT
+from kaito.testing.fake_api import Fault, Hang, Refuse
+from tests.operating.bad_workspaces import BY_RULES, BY_WEBHOOK, good_workspaces, with_changes
+from tests.unit.controllers.workspace.admission.court import Court, review
+
+GOOD = good_workspaces(BY_RULES) | good_workspaces(BY_WEBHOOK)
+
+
+def workspace(base: str = "inference", **changes: Any) -> dict[str, Any]:
+    fields = {path.replace("__", "."): value for path, value in changes.items()}
+    return with_changes({"apiVersion": "kaito.sh/v1beta1"} | GOOD[base], fields)
+
+
+async def test_every_kind_of_fault_is_told_in_one_refusal_in_the_order_of_the_fields() -> None:
+    bad = workspace(
+        metadata__annotations={"kaito.sh/runtime": "vlm"},
+        resource__count="two",
+        resource__instanceType="Standard_NC6s_v3",
+        inference__preset={"name": "phi-4", "accessMode": "secret"},
+        inference__config="nowhere",
+    )
+    said = await Court().judge(bad)
+    assert list(said.causes) == [
+        "inference.config",
+        "inference.preset.accessMode",
+        "metadata.annotations[kaito.sh/runtime]",
+        "resource.count",
+        "resource.instanceType",
+    ]
+    assert said.message.startswith('Workspace.kaito.sh "bad-inference" is invalid: [inference.config: Not found: ')
+
+
+async def test_what_cannot_be_read_is_told_once_and_nothing_that_follows_from_it() -> None:
+    said = await Court().judge(workspace(inference=5))
+    assert list(said.causes) == ["inference"]
+    said = await Court().judge(workspace("tuning", resource__instanceType=5))
+    assert list(said.causes) == ["resource.instanceType"]
+    assert "must be of type string" in said.causes["resource.instanceType"]
+
+
+async def test_a_hundred_faults_are_not_all_listed() -> None:
+    containers = [{"name": "", "image": ""} for _ in range(100)]
+    said = await Court().judge(workspace("template", inference__template={"spec": {"containers": containers}}))
+    assert len(said.causes) == 41
+    assert list(said.causes.values())[-1] == "and 160 more faults from here on"
+    indices = [int(field.split("[")[1].split("]")[0]) for field in said.causes]
+    assert indices == sorted(indices)
+
+
+async def test_a_fault_from_before_only_warns_and_a_new_one_refuses() -> None:
+    court = Court()
+    old = workspace(inference__preset={"name": "phi-2"})
+    said = await court.judge(with_changes(old, {"metadata.annotations": {"a": "b"}}), old)
+    assert said.allowed
+    assert any("deprecated" in warning and "as before" in warning for warning in said.warnings)
+    said = await court.judge(with_changes(old, {"metadata.annotations": {"kaito.sh/runtime": "x"}}), old)
+    assert list(said.causes) == ["metadata.annotations[kaito.sh/runtime]"]
+
+
+async def test_a_change_of_labels_finalizers_or_status_is_not_judged() -> None:
+    old = workspace(inference__preset={"name": "phi-2"})
+    new = with_changes(
+        old, {"metadata.finalizers": ["a/b"], "metadata.labels": {"a": "b"}, "status": {"state": "Ready"}}
+    )
+    said = await Court().judge(new, old)
+    assert (said.allowed, said.warnings) == (True, [])
+
+
+async def test_an_object_that_is_being_deleted_is_not_judged() -> None:
+    new = workspace(inference__preset={"name": "phi-2"}, metadata__deletionTimestamp="2026-01-01T00:00:00Z")
+    assert (await Court().judge(new, workspace())).allowed
+
+
+async def test_an_instance_type_may_be_cleared_where_nodes_are_brought() -> None:
+    cleared = workspace(resource__instanceType=None)
+    assert (await Court("byo").judge(cleared, workspace())).allowed
+    assert not (await Court("machine").judge(cleared, workspace())).allowed
+
+
+@pytest.mark.parametrize("given_type", ["standard_nc24ads_a100_v4", "STANDARD_NC24ADS_A100_V4"])
+async def test_names_are_known_in_any_case_of_letters(given_type: str) -> None:
+    said = await Court().judge(
+        workspace(resource__instanceType=given_type, inference__preset={"name": "Microsoft/PHI-3-mini-4k-INSTRUCT"})
+    )
+    assert (said.allowed, said.warnings) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"resource__instanceType": "Standard_ND96asr_A100_v4"}, '"Standard_ND96asr_A100_v4" is another name of '),
+        ({"resource__instanceType": "Standard_NC6s_v3"}, "was retired by azure on 2025-09-30"),
+        ({"resource__instanceType": None}, "not given, so no node is made"),
+        ({"resource__preferredNodes": ["a"]}, "has no effect"),
+        ({"resource__labelSelector__matchLabels": {"kaito.sh/workspace": "a", "b": "c"}}, "left out of account"),
+        ({"inference__preset": {"name": "org/model"}}, '"org/model" is not in the catalogue; it gets no node before'),
+        ({"inference__preset": {"name": "microsoft/phi-44"}}, 'did you mean "microsoft/phi-4"?'),
+        ({"metadata__annotations": {"kaito.sh/node-class-name": "x"}}, "has no effect here"),
+        ({"metadata__annotations": {"kaito.sh/enable-lb": "True"}}, 'did you mean "kaito.sh/enablelb"?'),
+        ({"resource__count": 3}, "3 were asked for"),
+    ],
+)
+async def test_what_is_odd_is_let_in_with_a_warning(changes: dict[str, Any], warning: str) -> None:
+    said = await Court().judge(workspace(**changes))
+    assert said.allowed, said
+    assert any(warning in text for text in said.warnings), said.warnings
+    assert all(len(text) <= 256 for text in said.warnings)
+
+
+async def test_who_knows_better_may_bypass_the_sizing() -> None:
+    changes: dict[str, Any] = {"resource__instanceType": "Standard_NC6s_v3", "inference__preset": {"name": "phi-4"}}
+    assert not (await Court().judge(workspace(**changes))).allowed
+    said = await Court().judge(workspace(**changes, metadata__annotations={"kaito.sh/bypass-resource-checks": ""}))
+    assert said.allowed
+    assert any("phi-4 needs" in text for text in said.warnings)
+
+
+async def test_little_memory_for_tuning_is_the_users_own_risk() -> None:
+    said = await Court().judge(workspace("tuning", resource__instanceType="Standard_NC6s_v3", tuning__method="lora"))
+    assert said.allowed
+    assert any("lora of phi-3-mini-128k-instruct takes about 72.0 GiB" in text for text in said.warnings)
+    said = await Court().judge(workspace("tuning", resource__instanceType="Standard_NC6s_v3", tuning__method="qlora"))
+    assert said.allowed
+    assert not any("run out" in text for text in said.warnings)
+
+
+async def test_a_generated_name_is_judged_by_the_length_that_it_will_have() -> None:
+    generated = workspace(resource__count=2, metadata={"generateName": "a" * 48})
+    assert list((await Court().judge(generated)).causes) == ["metadata.name"]
+    assert (await Court().judge(workspace(metadata={"generateName": "phi-"}))).allowed
+
+
+CONFIGURED = workspace(inference__config="settings")
+
+
+async def test_both_phases_share_one_read_of_a_configmap_and_the_next_request_reads_anew() -> None:
+    court = Court(config_maps={"settings": {"inference_config.yaml": "vllm: {max-model-len: 2048}"}})
+    assert (await court.judge(CONFIGURED)).allowed
+    assert court.reads == 1
+    await court.judge(CONFIGURED)
+    assert court.reads == 2
+
+
+@pytest.mark.parametrize("code", [403, 404, 429, 500, 503, 504])
+async def test_a_configmap_that_cannot_be_read_is_warned_of(code: int) -> None:
+    court = Court()
+    reason = {403: "Forbidden", 404: "NotFound"}.get(code, "InternalError")
+    court.api.faults.add(Fault(Refuse(code, reason), resource="configmaps", times=None))
+    said = await court.judge(CONFIGURED)
+    assert said.allowed == (code != 404)
+    assert code == 404 or 'inference.config: ConfigMap "settings"' in said.warnings[0]
+
+
+async def test_a_configmap_that_does_not_come_costs_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaito.controllers.workspace.admission.config_maps.READ_S", 0.01)
+    court = Court()
+    court.api.faults.add(Fault(Hang(), resource="configmaps", times=None))
+    said = await court.judge(CONFIGURED)
+    assert said.allowed
+    assert "was not read within 0.01 s" in said.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["../secrets/keys", "A", "a/b", "a?x=y", "é", "CONFIG_HERE"])
+async def test_what_no_configmap_can_be_called_is_not_asked_for(name: str) -> None:
+    court = Court()
+    await court.judge(workspace(inference__config=name))
+    assert court.reads == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "a: &a [x]\n" + "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)),
+        "{" * 1000 + "}" * 1000,
+        "x: " + "y" * (LONGEST_TEXT + 1),
+        "- a\n" * 30_000,
+        "a: *b",
+        "!!python/object:os.system x",
+        "\ud7ff: 2024-99-99",
+    ],
+)
+async def test_a_hostile_configmap_is_refused_or_left_unchecked(text: str) -> None:
+    said = await Court(config_maps={"settings": {"inference_config.yaml": text}}).judge(CONFIGURED)
+    assert list(said.causes) == ["inference.config"] or "it was not checked" in said.warnings[0]
+
+
+async def test_v1alpha1_in_the_object_itself_makes_no_difference() -> None:
+    bad = workspace(inference__preset={"name": "phi-3-mini-4k-instrct"})
+    assert await Court().judge(bad) == await Court().judge(bad | {"apiVersion": "kaito.sh/v1alpha1"})
+
+
+TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["phi-4", "Standard_NC6s_v3", "x" * 5000, "\x00", "a/b", ""]))
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+def paths(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [at, *(path for key, value in below for path in paths(value, (*at, key)))]
+
+
+PLACES = [(name, path) for name, base in GOOD.items() for path in paths(base) if path]
+COURT = Court(config_maps={"settings": {"inference_config.yaml": "vllm: {}"}})
+
+
+def spoiled(name: str, path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    manifest = copy.deepcopy(GOOD[name])
+    node: Any = manifest
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    return manifest
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(PLACES), JSON, st.booleans())
+async def test_nothing_that_stands_at_a_place_of_a_workspace_makes_it_fail(
+    place: tuple[str, tuple[Any, ...]], value: Any, update: bool
+) -> None:
+    name, path = place
+    bad = spoiled(name, path, value)
+    for new, old in ((bad, GOOD[name] if update else None), *(((GOOD[name], bad),) if update else ())):
+        for role in ("mutate", "validate"):
+            Court.answer(await COURT.body(role, review(new, old)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(JSON, JSON)
+async def test_nothing_in_the_place_of_a_workspace_makes_it_fail(new: Any, old: Any) -> None:
+    for role in ("mutate", "validate"):
+        Court.answer(await COURT.body(role, review(new, old)))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"metadata": {"name": "a", "annotations": {"kaito.sh/" + "x" * 100_000: "y"}}},
+        {"inference": {"template": json.loads("[" * 300 + "]" * 300)}},
+        {"inference": {"template": {"spec": {"containers": json.loads('{"a":' * 150 + "1" + "}" * 150)}}}},
+        {"resource": {"count": 10**300}},
+        {"resource": {"count": 1e308, "instanceType": "😀" * 1000}},
+        {"metadata": []},
+        {"metadata": {"annotations": {"a": 1}, "name": 5}},
+        {"inference": {"adapters": [[]] * 1000, "preset": {"name": "/" * 256}}},
+    ],
+)
+async def test_what_is_deep_huge_or_odd_is_answered(odd: dict[str, Any]) -> None:
+    for role in ("mutate", "validate"):
+        said = Court.answer(await COURT.body(role, review(workspace() | odd)))
+        assert len(said.message) < 20_000
