@@ -12,7 +12,8 @@ not items of other lists.
 
 **More than the API server.** That one asks no rule at all of an object with a wrong type, an unknown choice, or
 something missing or too long; here only the rules at or above such a place are left out, so that one answer names as
-many faults as can be told.
+many faults as can be told. The same goes for a wrong type that an update leaves as it was, where CEL breaks off: a
+``holds`` can rely on the schema of its value.
 
 **Less than the API server.** What it knows of metadata, of the scale subresource and of CEL's cost is not told here; a
 rule without ``holds``, or with one that raises, is taken to hold, and ``message_expression`` is not evaluated.

@@ -34,14 +34,9 @@ class MapKey(str):
 
 Path = tuple[str | int, ...]
 
-# What keeps the API server from running any rule of the object; here it stops only the rules above it.
-_BLOCKING = {
-    "FieldValueNotSupported",
-    "FieldValueRequired",
-    "FieldValueTooLong",
-    "FieldValueTooMany",
-    "FieldValueTypeInvalid",
-}
+# What a rule in Python cannot rely on, and with it what keeps the API server from running any rule of the object.
+UNTYPED: Final = frozenset({"FieldValueRequired", "FieldValueTypeInvalid"})
+BLOCKING: Final = UNTYPED | {"FieldValueNotSupported", "FieldValueTooLong", "FieldValueTooMany"}
 
 
 class Report:
@@ -52,7 +47,8 @@ class Report:
         unsound: places that something below, or they themselves, is too wrong for rules to be asked about.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blocking: frozenset[str] = BLOCKING) -> None:
+        self._blocking = blocking
         self.faults: list[Fault] = []
         self.unsound: set[Path] = set()
 
@@ -80,7 +76,7 @@ class Report:
             self.faults.append(Fault("", "FieldValueInvalid", more))
             return
         self.faults.append(Fault(written(path, keys_in_brackets=keys_in_brackets), reason, message))
-        if reason in _BLOCKING:
+        if reason in self._blocking:
             place = path if at is None else at
             self.unsound.update(place[:length] for length in range(len(place) + 1))
 

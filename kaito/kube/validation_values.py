@@ -8,7 +8,7 @@ from typing import Any, Final
 from kaito.kube.validation_correlation import Pair
 from kaito.kube.validation_formats import NUMBER_FORMATS
 from kaito.kube.validation_nodes import Node
-from kaito.kube.validation_report import MapKey, Path, Report, json_type, number, shown
+from kaito.kube.validation_report import UNTYPED, MapKey, Path, Report, json_type, number, shown
 
 _INT64: Final = NUMBER_FORMATS["int64"]
 _EXACT_FLOATS: Final = 2**53
@@ -24,7 +24,13 @@ def check_value(report: Report, path: Path, value: Any, node: Node, pair: Pair |
         node: its schema.
         pair: the value with what it was before; None: that cannot be told, or it is new.
     """
-    if report.is_full or (pair is not None and pair.is_unchanged()):
+    if report.is_full:
+        return
+    if pair is not None and pair.is_unchanged():
+        # No fault; but rules may rely on types, so that they are not asked where these are wrong.
+        quiet = Report(UNTYPED)
+        check_value(quiet, path, value, node, None)
+        report.unsound |= quiet.unsound
         return
     if not _has_type(value, node):
         _refuse_type(report, path, value, node)
