@@ -133,7 +133,17 @@ async def update(client: Client, namespace: str, row: BadWorkspace) -> None:
         await client.delete(type(stored), stored.key)
 
 
-@pytest.mark.parametrize("row", [*bad_workspaces(BY_WEBHOOK), *bad_workspaces(BY_RULES)], ids=lambda row: row.name)
+def is_possible(row: BadWorkspace) -> bool:
+    """Whether its defect is the one that is told: with the webhook no partition is there to be changed."""
+    if row.verb == "update" and "partition" in row.good["resource"]:
+        return False
+    return row.name != "preset and template at once"  # of which the preset does not fit either
+
+
+ROWS = [*bad_workspaces(BY_WEBHOOK), *filter(is_possible, bad_workspaces(BY_RULES))]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_a_bad_workspace_is_refused_for_its_one_defect(client: Client, row: BadWorkspace) -> None:
     namespace = namespace_of(row.given)
     for name, data in row.given.get("config_maps", {}).items():
@@ -142,9 +152,8 @@ async def test_a_bad_workspace_is_refused_for_its_one_defect(client: Client, row
     with pytest.raises(Invalid) as refused:
         await (create if row.verb == "create" else update)(client, namespace, row)
 
-    causes = {cause.field: cause.message for cause in refused.value.causes}
-    assert row.field in causes, refused.value
-    assert row.says in causes[row.field]
+    said = [cause.message for cause in refused.value.causes if cause.field == row.field]
+    assert any(row.says in message for message in said), refused.value
 
 
 @pytest.mark.parametrize("version", VERSIONS)

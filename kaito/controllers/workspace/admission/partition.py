@@ -22,22 +22,12 @@ MIG_PROFILES = (
 
 
 def partition(case: Case) -> Iterable[Finding]:
-    """Shares are of single existing nodes, for serving; and they are not built yet."""
+    """They are not built yet. That they are of single existing nodes, for serving, the CRD's rules say."""
     given = case.asked.partition
     if given is None:
         return
-    yield forbidden(PARTITION, _why_not(case))
+    yield forbidden(PARTITION, "not part of this version: leave it out, and each pod gets a whole node")
     profile = given.get("profile")
     if given.get("mode") == "mig" and isinstance(profile, str) and profile and profile not in MIG_PROFILES:
         near = meant(profile, MIG_PROFILES)
         yield invalid(f"{PARTITION}.profile", profile, f"not a MIG profile, such as 1g.10gb or 3g.40gb{near}")
-    if case.asked.count > 1:
-        yield invalid("resource.count", case.asked.count, f"a share is of one node: set it to 1, or drop {PARTITION}")
-
-
-def _why_not(case: Case) -> str:
-    if case.asked.tuning:
-        return "fine-tuning takes whole nodes: leave it out"
-    if case.makes_nodes:
-        return "only existing nodes (--node-provisioner byo) are shared: leave it out, and each pod gets a whole node"
-    return "shares of GPUs are not part of this version: leave it out, and each pod gets a whole node"

@@ -33,6 +33,10 @@ MOST_CAUSES = 40
 """Causes that a refusal lists; whoever has more of them needs no more."""
 
 _UNREADABLE = "FieldValueTypeInvalid"
+# Where one of these is, the API server asks no rule.
+_BLOCKING = frozenset(
+    (_UNREADABLE, "FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,13 @@ class Verdict:
     Attributes:
         causes: why it is refused, by field; empty: it is not.
         warnings: what the user should know.
+        for_the_rules: the API server, which comes next, will list all causes in one refusal, too, and word it better:
+            only CEL can put values into the messages of rules.
     """
 
     causes: tuple[Cause, ...] = ()
     warnings: tuple[str, ...] = ()
+    for_the_rules: bool = False
 
 
 def judge(case: Case, workspace: Json, old: Json | None, configs: ConfigReads) -> Verdict:
@@ -69,7 +76,8 @@ def judge(case: Case, workspace: Json, old: Json | None, configs: ConfigReads) -
         warnings += [f"{cause.field}: {cause.message} (as before, so it is let through)" for cause in causes & stood]
         causes -= stood
     ordered = sorted(causes, key=lambda cause: (_in_order(cause.field), cause.message))
-    return Verdict(_cut(ordered), tuple(dict.fromkeys(warnings)))
+    for_the_rules = causes <= {Cause(*fault) for fault in schema if fault.reason not in _BLOCKING}
+    return Verdict(_cut(ordered), tuple(dict.fromkeys(warnings)), for_the_rules)
 
 
 def _causes(findings: Iterable[Finding]) -> list[Cause]:
@@ -77,11 +85,17 @@ def _causes(findings: Iterable[Finding]) -> list[Cause]:
 
 
 def _merged(schema: Sequence[Fault], own: Sequence[Cause], fixed: frozenset[str]) -> set[Cause]:
-    """All faults, each told once: of what cannot be read or changed nothing else is said, and else our words win."""
+    """All faults, each field told once: where the schema or a rule speaks, the catalogue is not asked.
+
+    Of what cannot be read or changed nothing else is said, nor of anything below it.
+    """
+    told = {fault.field for fault in schema}
     closed = fixed | {fault.field for fault in schema if fault.reason == _UNREADABLE}
-    ours = {cause for cause in own if not any(_within(cause.field, path) for path in closed)}
-    told = {cause.field for cause in ours}
-    return ours | {Cause(*fault) for fault in schema if fault.field in closed or fault.field not in told}
+    ours = (cause for cause in own if cause.field not in told)
+    return {
+        *(Cause(*fault) for fault in schema),
+        *(cause for cause in ours if not any(_within(cause.field, path) for path in closed)),
+    }
 
 
 def _fixed(schema: Sequence[Fault], workspace: Json, old: Json | None) -> frozenset[str]:

@@ -56,7 +56,9 @@ class _Admission:
 
     async def validate_early(self, _draft: UnstructuredObject, request: AdmissionRequest) -> None:
         """Refuses what is wrong, and leaves warnings to the second time."""
-        _refuse(await self._verdict(request, keep=True))
+        verdict = await self._verdict(request, keep=True)
+        if not verdict.for_the_rules:
+            _refuse(verdict)
 
     async def validate(self, _workspace: UnstructuredObject, request: AdmissionRequest) -> Sequence[str]:
         verdict = await self._verdict(request, keep=False)
