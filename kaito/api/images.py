@@ -1,33 +1,19 @@
-"""Names that a user types and may get wrong: images, Secrets, ConfigMaps, URLs; each with the rules of admission."""
+"""Names that a user types and may get wrong: images, Secrets, ConfigMaps; each with the rules of admission."""
 
 from typing import Annotated
 
+from kaito.api.text_rules import DNS_SUBDOMAIN, form, no_placeholder
 from kaito.kube.schema_markers import Limits, Rule
-
-_PLACEHOLDER = "[A-Z][A-Z0-9_]*_HERE"
 
 _HOST = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?"
 _REPOSITORY = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*"
 _TAG_AND_DIGEST = "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[a-z0-9]+([+._-][a-z0-9]+)*:[0-9a-fA-F]{32,})?"
 _REFERENCE = f"^({_HOST}/)?{_REPOSITORY}{_TAG_AND_DIGEST}$"
-_DNS_SUBDOMAIN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-
-
-def _no_placeholder(replacement: str) -> Rule:
-    return Rule(
-        f"!self.matches('{_PLACEHOLDER}')",
-        f"a placeholder of the example was left in: replace the name in capitals with {replacement}",
-        # `findAll` would name every placeholder, but the API server takes its cost for unbounded and refuses the CRD.
-        message_expression=(
-            f"self.find('{_PLACEHOLDER}') + ' is a placeholder of the example: "
-            f"replace it, and any other name in capitals, with {replacement}'"
-        ),
-    )
 
 
 def _object_name(of: str) -> Rule:
-    return Rule(
-        f"self.matches('{_PLACEHOLDER}') || self.matches('{_DNS_SUBDOMAIN}')",
+    return form(
+        f"^{DNS_SUBDOMAIN}$",
         f"not the name of {of}: use lower case letters, digits, '-' and '.', with a letter or digit at both ends",
     )
 
@@ -35,9 +21,9 @@ def _object_name(of: str) -> Rule:
 ImageReference = Annotated[
     str,
     Limits(min_length=1, max_length=512),
-    _no_placeholder("your own registry and image"),
-    Rule(
-        f"self.matches('{_PLACEHOLDER}') || self.matches('{_REFERENCE}')",
+    no_placeholder("your own registry and image"),
+    form(
+        _REFERENCE,
         "not an image reference: write [REGISTRY/]REPOSITORY[:TAG][@DIGEST], the repository in lower case, "
         "such as myregistry.azurecr.io/adapters/phi-3:0.0.1",
     ),
@@ -47,7 +33,7 @@ ImageReference = Annotated[
 SecretName = Annotated[
     str,
     Limits(min_length=1, max_length=253),
-    _no_placeholder("the name of your own Secret"),
+    no_placeholder("the name of your own Secret"),
     _object_name("a Secret"),
 ]
 """The name of a Secret in the object's namespace."""
@@ -55,18 +41,7 @@ SecretName = Annotated[
 ConfigMapName = Annotated[
     str,
     Limits(min_length=1, max_length=253),
-    _no_placeholder("the name of your own ConfigMap"),
+    no_placeholder("the name of your own ConfigMap"),
     _object_name("a ConfigMap"),
 ]
 """The name of a ConfigMap in the object's namespace."""
-
-DataURL = Annotated[
-    str,
-    Limits(min_length=1, max_length=2048),
-    _no_placeholder("the address of your own data"),
-    Rule(
-        "isURL(self) && (url(self).getScheme() in ['http', 'https']) && url(self).getHost() != ''",
-        "not an address to download from: write http://HOST/PATH or https://HOST/PATH",
-    ),
-]
-"""An http or https URL."""

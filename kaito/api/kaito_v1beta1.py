@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from kaito.api.workspace import (
+    AdapterSource,
     AdapterSpec,
     DataDestination,
     DataSource,
@@ -17,6 +18,7 @@ from kaito.api.workspace import (
     WantedClaim,
     WorkspaceBase,
     WorkspaceSelector,
+    WorkspaceSelectorTerm,
     WorkspaceState,
     WorkspaceStatus,
     workspace_crd,
@@ -24,6 +26,7 @@ from kaito.api.workspace import (
 from kaito.kube.crd_options import CRDOptions
 
 __all__ = [
+    "AdapterSource",
     "AdapterSpec",
     "DataDestination",
     "DataSource",
@@ -38,6 +41,7 @@ __all__ = [
     "WantedClaim",
     "Workspace",
     "WorkspaceSelector",
+    "WorkspaceSelectorTerm",
     "WorkspaceState",
     "WorkspaceStatus",
 ]

@@ -6,11 +6,13 @@ from pydantic import Field
 
 from kaito.api import keys
 from kaito.api.karpenter_rules import (
+    IMMUTABLE,
     KEY_PATTERN,
     LABEL_VALUE_PATTERN,
     REQUIREMENT_KEY_RULES,
     REQUIREMENTS_RULES,
     TAINT_VALUE_PATTERN,
+    not_empty,
 )
 from kaito.kube.core_v1 import ResourceList
 from kaito.kube.crd_options import AGE, CRDOptions, PrinterColumn, condition_column, label_column
@@ -27,22 +29,22 @@ class NodeClassReference(KubeModel):
     """The cloud's own description of nodes.
 
     Attributes:
-        group: its API group.
-        kind: its kind.
-        name: its name.
+        group: the API group of the description, such as kaito.sh.
+        kind: the kind of the description, such as KaitoNodeClass.
+        name: the name of the description, such as default.
     """
 
-    group: Annotated[str, Limits(pattern="^[^/]*$"), Rule("self != ''", "group may not be empty")]
-    kind: Annotated[str, Rule("self != ''", "kind may not be empty")]
-    name: Annotated[str, Rule("self != ''", "name may not be empty")]
+    group: Annotated[str, Limits(pattern="^[^/]*$"), not_empty("group")]
+    kind: Annotated[str, not_empty("kind")]
+    name: Annotated[str, not_empty("name")]
 
 
 class Requirement(KubeModel):
     """What a node's label must be.
 
     Attributes:
-        key: the label.
-        operator: how the label and the values relate.
+        key: the key of the label, such as node.kubernetes.io/instance-type.
+        operator: how the label and the values relate: In, NotIn, Exists, DoesNotExist, Gt or Lt.
         values: what the operator is about; one integer for Gt and Lt.
         min_values: how many different values must stay possible; alpha in Karpenter.
     """
@@ -57,7 +59,7 @@ class ResourceRequirements(KubeModel):
     """What the node must have at least.
 
     Attributes:
-        requests: amounts by resource name.
+        requests: amounts by resource name, such as storage: 1024Gi.
     """
 
     requests: ResourceList = FrozenDict()
@@ -67,10 +69,10 @@ class Taint(KubeModel):
     """What keeps pods without a matching toleration off the node.
 
     Attributes:
-        effect: what happens to such pods.
-        key: the taint's key.
-        value: the taint's value.
-        time_added: when it was added; for NoExecute taints.
+        effect: what happens to such pods: NoSchedule, PreferNoSchedule or NoExecute.
+        key: the taint's key, such as sku.
+        value: the taint's value, such as gpu.
+        time_added: when the taint was added; for NoExecute taints.
     """
 
     effect: Annotated[str, Enum("NoSchedule", "PreferNoSchedule", "NoExecute")]
@@ -85,10 +87,10 @@ class NodeClaimSpec(KubeModel):
     Attributes:
         expire_after: how long the node may live, such as 720h, or Never.
         node_class_ref: the cloud's own description of the node.
-        requirements: what the node's labels must be.
-        resources: what the node must have at least.
+        requirements: what the node's labels must be; all of them hold.
+        resources: what the node must have at least, by resource.
         startup_taints: taints that something on the node takes away before it is initialized.
-        taints: taints that stay.
+        taints: taints that the node keeps, such as sku=gpu:NoSchedule.
         termination_grace_period: how long draining may take, such as 1h; without it, as long as it takes.
     """
 
@@ -100,17 +102,17 @@ class NodeClaimSpec(KubeModel):
     taints: tuple[Taint, ...] = ()
     termination_grace_period: Annotated[str | None, Limits(pattern="^([0-9]+(s|m|h))+$")] = None
 
-    cel_rules: ClassVar[tuple[Rule, ...]] = (Rule("self == oldSelf", "spec is immutable"),)
+    cel_rules: ClassVar[tuple[Rule, ...]] = (IMMUTABLE,)
 
 
 class NodeClaimCondition(KubeModel):
     """One observed aspect of a NodeClaim.
 
     Attributes:
-        type: what it is about.
-        status: True, False or Unknown.
-        reason: why, in one word.
-        message: why, for people.
+        type: what it is about, such as Ready or Launched.
+        status: whether it is so: True, False or Unknown.
+        reason: why, in one word for programs.
+        message: why, in a sentence for people.
         last_transition_time: when the status changed last.
         observed_generation: the generation that was looked at.
     """
@@ -127,13 +129,13 @@ class NodeClaimStatus(KubeModel):
     """What came of a NodeClaim.
 
     Attributes:
-        node_name: the node's name.
+        node_name: the name of the Node, once it is there.
         provider_id: the instance's name in the cloud, as in the Node's spec.providerID.
         image_id: the image that the instance runs.
-        capacity: what the node has.
-        allocatable: what of it pods can have.
+        capacity: what the node has, by resource.
+        allocatable: what of it pods can have, by resource.
         last_pod_event_time: when a pod came or went last.
-        conditions: how far the node has come.
+        conditions: how far the node has come, and what is in its way.
     """
 
     node_name: str = ""
@@ -149,8 +151,8 @@ class NodeClaim(Resource, group="karpenter.sh", version="v1", namespaced=False):
     """One node that is wanted, and what came of it.
 
     Attributes:
-        spec: the node that is wanted.
-        status: what came of it.
+        spec: the node that is wanted: its labels, size and taints.
+        status: what came of it; the controller writes it.
     """
 
     spec: NodeClaimSpec

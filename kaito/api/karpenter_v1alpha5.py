@@ -21,9 +21,9 @@ class Requirement(KubeModel):
     """What a node's label must be.
 
     Attributes:
-        key: the label.
-        operator: In, NotIn, Exists, DoesNotExist, Gt or Lt.
-        values: what the operator is about.
+        key: the key of the label, such as node.kubernetes.io/instance-type.
+        operator: how the label and the values relate: In, NotIn, Exists, DoesNotExist, Gt or Lt.
+        values: what the operator compares the label with; none for Exists and DoesNotExist.
     """
 
     key: str
@@ -35,7 +35,7 @@ class ResourceRequirements(KubeModel):
     """What the node must have at least.
 
     Attributes:
-        requests: amounts by resource name.
+        requests: amounts by resource name, such as storage: 100Gi.
     """
 
     requests: ResourceList = FrozenDict()
@@ -45,10 +45,10 @@ class Taint(KubeModel):
     """What keeps pods without a matching toleration off the node.
 
     Attributes:
-        effect: NoSchedule, PreferNoSchedule or NoExecute.
-        key: the taint's key.
-        value: the taint's value.
-        time_added: when it was added; for NoExecute taints.
+        effect: what happens to such pods: NoSchedule, PreferNoSchedule or NoExecute.
+        key: the taint's key, such as sku.
+        value: the taint's value, such as gpu.
+        time_added: when the taint was added; for NoExecute taints.
     """
 
     effect: str
@@ -61,9 +61,9 @@ class MachineTemplateRef(KubeModel):
     """The cloud's own description of the node.
 
     Attributes:
-        api_version: of the description.
-        kind: of the description.
-        name: of the description.
+        api_version: the API version of the description of nodes.
+        kind: the kind of the description of nodes.
+        name: the name of the description of nodes.
     """
 
     api_version: str | None = None
@@ -72,7 +72,23 @@ class MachineTemplateRef(KubeModel):
 
 
 class KubeletConfiguration(KubeModel):
-    """Settings of the node's kubelet, by its own names."""
+    """Settings of the node's kubelet, by its own names.
+
+    Attributes:
+        cluster_dns: addresses of the DNS servers that pods ask, such as 10.0.0.10.
+        container_runtime: the container runtime of the node, such as containerd.
+        cpu_cfs_quota: whether limits of processor time are enforced by quota.
+        eviction_hard: how little of a resource is left when pods are evicted at once, such as memory.available: 5%.
+        eviction_max_pod_grace_period: seconds that a pod gets at most when it is evicted by a soft limit.
+        eviction_soft: how little of a resource is left when pods are evicted after a while.
+        eviction_soft_grace_period: how long each soft limit must be passed before pods are evicted, such as 1m30s.
+        image_gc_high_threshold_percent: percent of the disk in use, 0 to 100, from which on images are removed.
+        image_gc_low_threshold_percent: percent of the disk in use, 0 to 100, down to which images are removed.
+        kube_reserved: what is kept for Kubernetes' own programs, such as memory: 1Gi.
+        max_pods: how many pods the node takes at most.
+        pods_per_core: how many pods the node takes at most for each core.
+        system_reserved: what is kept for the operating system, such as cpu: 100m.
+    """
 
     cluster_dns: Annotated[tuple[str, ...], Field(alias="clusterDNS")] = ()
     container_runtime: str | None = None
@@ -93,12 +109,12 @@ class MachineSpec(KubeModel):
     """The node that is wanted.
 
     Attributes:
-        kubelet: settings of the node's kubelet.
+        kubelet: settings of the node's kubelet, by its own names.
         machine_template_ref: the cloud's own description of the node.
-        requirements: what the node's labels must be.
-        resources: what the node must have at least.
+        requirements: what the node's labels must be; all of them hold.
+        resources: what the node must have at least, by resource.
         startup_taints: taints that something on the node takes away before it is initialized.
-        taints: taints that stay.
+        taints: taints that the node keeps, such as sku=gpu:NoSchedule.
     """
 
     kubelet: KubeletConfiguration | None = None
@@ -125,11 +141,11 @@ class MachineCondition(KubeModel):
     """One observed aspect of a Machine, in Knative's form.
 
     Attributes:
-        type: what it is about.
-        status: True, False or Unknown.
+        type: what it is about, such as Ready or MachineLaunched.
+        status: whether it is so: True, False or Unknown.
         severity: empty for what counts towards Ready, else Warning or Info.
-        reason: why, in one word.
-        message: why, for people.
+        reason: why, in one word for programs.
+        message: why, in a sentence for people.
         last_transition_time: when the status changed last.
     """
 
@@ -147,11 +163,11 @@ class MachineStatus(KubeModel):
     """What came of a Machine.
 
     Attributes:
-        node_name: the node's name.
+        node_name: the name of the Node, once it is there.
         provider_id: the instance's name in the cloud, as in the Node's spec.providerID.
-        capacity: what the node has.
-        allocatable: what of it pods can have.
-        conditions: how far the node has come.
+        capacity: what the node has, by resource.
+        allocatable: what of it pods can have, by resource.
+        conditions: how far the node has come, and what is in its way.
     """
 
     node_name: str = ""
@@ -165,8 +181,8 @@ class Machine(Resource, group="karpenter.sh", version="v1alpha5", namespaced=Fal
     """One node that is wanted, and what came of it.
 
     Attributes:
-        spec: the node that is wanted.
-        status: what came of it.
+        spec: the node that is wanted: its labels, size and taints.
+        status: what came of it; the controller writes it.
     """
 
     spec: MachineSpec = Field(default_factory=MachineSpec)

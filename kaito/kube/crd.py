@@ -18,6 +18,9 @@ from kaito.kube.schema import SchemaError, plain, schema_with_rules, structural_
 __all__ = ["SchemaError", "custom_resource_definition", "options", "resource_schema", "structural_schema"]
 
 
+_METADATA: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}}}
+
+
 def custom_resource_definition(*versions: type[Resource]) -> dict[str, Any]:
     """Returns the CustomResourceDefinition of a kind, ready to be written as YAML or sent to the API server.
 
@@ -100,8 +103,9 @@ def _version(resource: type[Resource]) -> dict[str, Any]:
 def resource_schema(resource: type[Resource]) -> dict[str, Any]:
     """Returns the schema of a kind, its rules as `kaito.kube.schema_markers.Rule` (see `kaito.kube.schema.plain`)."""
     schema = schema_with_rules(resource)
-    # The API server knows these itself and lets a CRD say almost nothing about them.
-    own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    # The API server knows these itself and lets a CRD say almost nothing about them but that there is a name for
+    # rules to blame.
+    own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": _METADATA}
     return schema | {"properties": schema["properties"] | own}
 
 

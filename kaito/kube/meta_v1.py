@@ -69,7 +69,16 @@ class LabelSelector(KubeModel):
 
 
 class Condition(KubeModel):
-    """metav1.Condition: one observed aspect of an object's state."""
+    """metav1.Condition: one observed aspect of an object's state.
+
+    Attributes:
+        type: what it is about, such as Ready; an object has one condition of each type.
+        status: whether it is so: True, False or Unknown.
+        reason: why, in one word for programs, such as WaitingForNodes.
+        message: why, for people: what is the matter and what to do about it.
+        last_transition_time: when the status changed last.
+        observed_generation: the metadata.generation that the object had when this was found.
+    """
 
     type: str
     status: Literal["True", "False", "Unknown"]

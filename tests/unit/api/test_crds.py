@@ -11,9 +11,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from kaito.api import all_crds
+from kaito.api import all_crds, kaito_v1alpha1, kaito_v1beta1
+from kaito.api.karpenter_v1 import NodeClaim
+from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.cli.crds import CRDFormat, crd_files, crds, render
+from kaito.kube.crd import resource_schema
 
+OWN = (".apiVersion", ".kind", ".metadata")
 COMMITTED = Path(__file__).parents[3] / "deploy" / "crds"
 
 
@@ -88,6 +92,39 @@ def test_every_rule_says_what_is_wrong() -> None:
     ]
     assert rules
     assert all(rule["message"] and "\n" not in rule["message"] for rule in rules)
+
+
+def test_every_rule_can_be_told_in_python_too() -> None:
+    kinds = (kaito_v1alpha1.Workspace, kaito_v1beta1.Workspace, Machine, NodeClaim)
+    rules = [
+        rule
+        for kind in kinds
+        for node in nodes(resource_schema(kind))
+        for rule in node.get("x-kubernetes-validations", [])
+    ]
+    assert len(rules) > 60
+    assert [rule.rule for rule in rules if rule.holds is None] == []
+
+
+def described(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    for name, child in schema.get("properties", {}).items():
+        yield f"{path}.{name}", child.get("description", "")
+        yield from described(child, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from described(schema[key], f"{path}[]")
+
+
+def test_kubectl_explain_has_a_useful_text_for_every_field() -> None:
+    # The API server has its own texts for these.
+    texts = [entry for schema in schemas() for entry in described(schema) if not entry[0].startswith(OWN)]
+    assert len(texts) > 150
+    assert [path for path, text in texts if len(text) < 25 or not text.endswith((".", ")"))] == []
+
+
+def test_each_definition_is_small_enough_for_kubectl_apply() -> None:
+    # Which keeps the whole of it in an annotation.
+    assert max(len(json.dumps(definition)) for definition in all_crds()) < 200_000
 
 
 def test_definitions_tell_themselves_from_a_karpenter_that_was_there_before() -> None:

@@ -58,7 +58,7 @@ def test_two_versions_make_one_definition() -> None:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": {
                 "type": "object",
                 "description": "What is wanted.",
