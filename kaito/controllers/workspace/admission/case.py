@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 from kaito.api import keys
 from kaito.catalog import Catalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
 from kaito.controllers.workspace.admission.asked import Asked, AskedPreset, Json
 from kaito.controllers.workspace.admission.findings import Finding
-from kaito.sizing import Sizing, SizingError, size
+from kaito.sizing import Sizing, SizingError, fits, size
 
 NodeProvisioner = Literal["machine", "nodeclaim", "byo"]
 RUNTIMES: tuple[Runtime, ...] = ("vllm", "transformers")
@@ -45,15 +45,33 @@ class Case:
     @cached_property
     def models(self) -> tuple[tuple[AskedPreset, ModelPreset | None], ...]:
         """The presets that are asked for, each with its model if the catalogue has it."""
-        return tuple((asked, _model(self.catalog, asked.name)) for asked in self.asked.presets)
+        return tuple((asked, found if isinstance(found, ModelPreset) else None) for asked, found in self._found)
 
     @cached_property
+    def meant_models(self) -> Mapping[str, str]:
+        """The names that must have been meant where the catalogue has none, by the path of the preset."""
+        missing = ((asked.path, found) for asked, found in self._found if isinstance(found, UnknownModel))
+        return {path: error.did_you_mean for path, error in missing if error.did_you_mean}
+
+    @property
     def sku(self) -> GpuSku | None:
         """The instance type that is asked for, if the catalogue has it."""
-        try:
-            return self.catalog.sku(self.asked.instance_type)
-        except UnknownSku:
+        return None if isinstance(self.found_sku, UnknownSku) else self.found_sku
+
+    @cached_property
+    def found_sku(self) -> GpuSku | UnknownSku | None:
+        """The same, or why the catalogue has none; looked up once, since looking for near names takes milliseconds."""
+        if not self.asked.instance_type:
             return None
+        able = partial(fits, self.served) if self.served else None
+        try:
+            return self.catalog.sku(self.asked.instance_type, fits=able)
+        except UnknownSku as error:
+            return error
+
+    @cached_property
+    def _found(self) -> tuple[tuple[AskedPreset, ModelPreset | UnknownModel], ...]:
+        return tuple((asked, _model(self.catalog, asked.name)) for asked in self.asked.presets)
 
     @cached_property
     def served(self) -> ModelPreset | None:
@@ -110,8 +128,8 @@ def max_model_len(document: Json) -> object:
     return vllm.get("max-model-len", vllm.get("max_model_len"))
 
 
-def _model(catalog: Catalog, name: str) -> ModelPreset | None:
+def _model(catalog: Catalog, name: str) -> ModelPreset | UnknownModel:
     try:
         return catalog.model(name)
-    except UnknownModel:
-        return None
+    except UnknownModel as error:
+        return error

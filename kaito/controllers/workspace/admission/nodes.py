@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 from kaito.api import keys
 from kaito.catalog import UnknownSku
@@ -28,9 +27,9 @@ def instance_type(case: Case) -> Iterable[Finding]:
             f"no nodes are made here (--node-provisioner byo): leave {shown(given)} out; "
             f"existing nodes are found by the labels of {SELECTOR}",
         )
-    elif case.sku is None:
-        yield invalid(INSTANCE_TYPE, given, _unknown(case))
-    elif not case.sku.schedulable:
+    elif isinstance(case.found_sku, UnknownSku):
+        yield invalid(INSTANCE_TYPE, given, _unknown(case, case.found_sku))
+    elif case.sku is not None and not case.sku.schedulable:
         gpu = case.sku.gpu.model
         yield invalid(INSTANCE_TYPE, given, f"its {gpu} cannot be used: choose a type with NVIDIA GPUs{_fitting(case)}")
     else:
@@ -78,14 +77,10 @@ def _without(case: Case) -> Iterable[Finding]:
         )
 
 
-def _unknown(case: Case) -> str:
-    try:
-        case.catalog.sku(case.asked.instance_type, fits=partial(fits, case.served) if case.served else None)
-    except UnknownSku as error:
-        near = f"; did you mean {shown(error.did_you_mean)}?" if error.did_you_mean else ""
-        smallest = f"; smallest that fit {case.served.name}: {', '.join(error.fitting)}" if case.served else ""
-        return f"not an instance type that is known{near}{smallest if error.fitting else ''}; see all with: kaito skus"
-    return ""
+def _unknown(case: Case, error: UnknownSku) -> str:
+    near = f"; did you mean {shown(error.did_you_mean)}?" if error.did_you_mean else ""
+    smallest = f"; smallest that fit {case.served.name}: {', '.join(error.fitting)}" if case.served else ""
+    return f"not an instance type that is known{near}{smallest if error.fitting else ''}; see all with: kaito skus"
 
 
 def _fitting(case: Case) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from kaito.api import keys
-from kaito.catalog import ModelPreset, UnknownModel
+from kaito.catalog import ModelPreset
 from kaito.controllers.workspace.admission.asked import AskedPreset
 from kaito.controllers.workspace.admission.case import Case
 from kaito.controllers.workspace.admission.findings import Finding, Warned, shown, unsupported_choice
@@ -78,11 +78,8 @@ def _asked_name(case: Case) -> str:
 
 
 def _near(case: Case, asked: AskedPreset) -> str:
-    try:
-        case.catalog.model(asked.name)
-    except UnknownModel as error:
-        return f"; did you mean {shown(error.did_you_mean)}?" if error.did_you_mean else ""
-    return ""
+    name = case.meant_models.get(asked.path)
+    return f"; did you mean {shown(name)}?" if name else ""
 
 
 def _unknown(case: Case, asked: AskedPreset) -> str:
