@@ -82,6 +82,11 @@ def format_check(types: tuple[str, ...], name: str) -> tuple[str, Check | None]:
     return (name, _FORMATS[known]) if known in _FORMATS else ("", None)
 
 
+def is_known_format(type_name: str, name: str) -> bool:
+    """Whether the API server checks this format on this type; of others it warns, and ignores them."""
+    return format_check((type_name,) if type_name else (), name)[0] != ""
+
+
 NUMBER_FORMATS: Final[Mapping[str, tuple[float, float]]] = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),

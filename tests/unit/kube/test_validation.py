@@ -25,15 +25,21 @@ from kaito.kube.schema_markers import Enum, Int32, ListSet, Required
 from kaito.kube.validation import MAX_FAULTS, Fault, faults
 
 
-class Wheel(KubeModel):
-    """A wheel."""
+class Note(KubeModel):
+    """A wheel that is only noted."""
 
     name: Annotated[str, Limits(max_length=5)]
-    size: Annotated[int, Rule("self == oldSelf", "size stays", holds=lambda now, before: now == before)] = 3
+    size: int = 3
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.size != 13", "no thirteen", field_path=".size", holds=lambda now, _: now["size"] != 13),
     )
+
+
+class Wheel(Note):
+    """A wheel."""
+
+    size: Annotated[int, Rule("self == oldSelf", "size stays", holds=lambda now, before: now == before)] = 3
 
 
 class Owner(KubeModel):
@@ -55,7 +61,7 @@ class CarSpec(KubeModel):
     power: int | str = 5
     wheels: Annotated[tuple[Wheel, ...], ListMap("name"), Limits(max_items=3, min_items=1)] = ()
     tags: Annotated[tuple[str, ...], ListSet()] = ()
-    notes: tuple[Wheel, ...] = ()
+    notes: tuple[Note, ...] = ()
     labels: Annotated[FrozenMap[str, Annotated[str, Limits(max_length=3)]], Limits(max_properties=2)] = FrozenDict()
     parts: FrozenMap[str, Wheel] = FrozenDict()
     owner: Annotated[
