@@ -58,7 +58,8 @@ class _StructuralSchema(GenerateJsonSchema):
             *fields.get("required", ()),
             *(name for name, value in properties.items() if value.pop(REQUIRED, 0)),
         }
-        summary, attributes = _docstring(cls)
+        summary, _ = _docstring(cls)
+        attributes = {name: text for base in reversed(cls.__mro__) for name, text in _docstring(base)[1].items()}
         for name, field in cls.model_fields.items():
             if name in attributes:
                 properties[field.serialization_alias or field.alias or name].setdefault("description", attributes[name])

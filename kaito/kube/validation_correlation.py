@@ -81,7 +81,7 @@ def identical(one: Any, other: Any) -> bool:
             if len(left) != len(right):
                 return False
             waiting.extend(zip(left, right, strict=True))
-        elif type(_as_read(left)) is not type(_as_read(right)) or left != right:
+        elif type(_as_read(left)) is not type(_as_read(right)) or (left is not right and left != right):
             return False
     return True
 
