@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import yaml
-from prometheus_client import CollectorRegistry
 
-from kaito.catalog import CurrentCatalog, Runtime
+from kaito.catalog import Runtime
 from kaito.client import Client, Invalid, NotFound, load_config
-from kaito.controllers.workspace.admission import AdmissionOptions, workspace_webhooks
 from kaito.controllers.workspace.admission.case import NodeProvisioner
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import KubectlError
 from kaito.kube import ObjectKey
-from kaito.kube.admissionregistration_v1 import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
-from kaito.kube.core_v1 import ConfigMap, Namespace
+from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import LabelSelector
 from kaito.kube.unstructured import Unstructured, UnstructuredObject
-from kaito.runtime.webhook import AtUrl, OwnAuthority
 from kaito.testing import eventually
 from tests.operating.bad_workspaces import (
     BY_RULES,
@@ -37,55 +30,14 @@ from tests.operating.bad_workspaces import (
     bad_workspaces,
     good_workspaces,
 )
-from tests.operating.cluster import PHI_3, PHI_3_WITH_ADAPTERS, TUNING, filled_in, install_crds
-from tests.operating.handshaking import Handshaking
+from tests.operating.cluster import PHI_3, filled_in, install_crds
+from tests.operating.judged_namespace import CONFIGURATIONS, judged_namespace
 
-CONFIGURATIONS = (ValidatingWebhookConfiguration, MutatingWebhookConfiguration)
 NAMESPACES: dict[str, tuple[NodeProvisioner, Runtime | None]] = {
     "admission-machine": ("machine", None),
     "admission-byo": ("byo", None),
     "admission-transformers": ("machine", "transformers"),
 }
-
-
-@dataclass
-class Host:
-    """What of a manager a webhook server needs."""
-
-    name: str
-    api_reader: Client
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-
-
-@asynccontextmanager
-async def serving(client: Client, namespace: str, provisioner: NodeProvisioner, runtime: Runtime | None) -> Any:
-    """The webhook for the Workspaces of one namespace; afterwards nobody is asked any more."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (webhook,) = workspace_webhooks(AdmissionOptions(CurrentCatalog(), provisioner, runtime, client))
-    webhook.namespace_selector = LabelSelector(match_labels=FrozenDict({"kubernetes.io/metadata.name": namespace}))
-    server = Handshaking(
-        Host(namespace, client),
-        webhook,
-        reached=AtUrl(f"https://127.0.0.1:{port}"),
-        certificates=OwnAuthority(client, ObjectKey("keys", namespace)),
-        address=f"127.0.0.1:{port}",
-        linger_s=0.0,
-    )
-    task = asyncio.create_task(server.run())
-    try:
-        await eventually(lambda: server.fault() is None, message="ready", timeout_s=20)
-        yield
-    finally:
-        for kind in CONFIGURATIONS:
-            with suppress(NotFound):
-                await client.delete(kind, ObjectKey(namespace))
-        task.cancel()
-        await asyncio.wait({task})
-        for kind in CONFIGURATIONS:  # what was put right between the two
-            with suppress(NotFound):
-                await client.delete(kind, ObjectKey(namespace))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
@@ -94,12 +46,8 @@ async def operators(control_plane: ControlPlane) -> AsyncIterator[None]:
     await install_crds(control_plane)
     async with Client.from_config(load_config(control_plane.kubeconfig)) as client, AsyncExitStack() as stack:
         for name, (provisioner, runtime) in NAMESPACES.items():
-            await client.create(Namespace.model_validate({"metadata": {"name": name}}))
-            await stack.enter_async_context(serving(client, name, provisioner, runtime))
+            await stack.enter_async_context(judged_namespace(client, name, provisioner, runtime))
         yield
-        await stack.aclose()
-        for name in NAMESPACES:
-            await client.delete(Namespace, ObjectKey(name))
 
 
 def namespace_of(given: Mapping[str, Any]) -> str:
@@ -154,18 +102,6 @@ async def test_a_bad_workspace_is_refused_for_its_one_defect(client: Client, row
 
     said = [cause.message for cause in refused.value.causes if cause.field == row.field]
     assert any(row.says in message for message in said), refused.value
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [PHI_3, PHI_3_WITH_ADAPTERS, *TUNING])
-async def test_the_examples_are_accepted_with_a_word_about_their_instance_type(
-    control_plane: ControlPlane, version: str, name: str
-) -> None:
-    manifest = filled_in(name).replace("kaito.sh/v1alpha1", version)
-    said = await refusal(control_plane, manifest, "--warnings-as-errors", "--dry-run=server")
-    assert "Warning: resource.instanceType: Standard_NC6s_v3 was retired by azure on 2025-09-30" in said
-    assert "is invalid" not in said
-    await control_plane.kubectl("create", "--dry-run=server", "-n", "admission-machine", "-f", "-", input=manifest)
 
 
 @pytest.mark.parametrize(("name", "good"), good_workspaces(BY_RULES).items())

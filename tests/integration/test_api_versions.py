@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from kaito.api import kaito_v1alpha1, kaito_v1beta1
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.devcluster.errors import KubectlError
 from tests.operating.bad_workspaces import VERSIONS
-from tests.operating.cluster import EXAMPLES, filled_in, install_crds, manifest
+from tests.operating.cluster import install_crds
 
 KINDS = {kind.resource_type.api_version: kind for kind in (kaito_v1alpha1.Workspace, kaito_v1beta1.Workspace)}
-MANIFESTS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.yaml"))
 PRESET = {
     "name": "meta-llama/Llama-3.1-8B-Instruct",
     "accessMode": "private",
@@ -110,22 +107,6 @@ def test_what_one_version_wrote_the_other_reads_and_writes_back_whole(
     assert content(written) == content(control_plane.request("GET", f"{path(one, namespace)}/w")) == content(read)
 
 
-@pytest.mark.parametrize("api_version", VERSIONS)
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_every_example_is_accepted_under_both_versions(
-    control_plane: ControlPlane, name: str, api_version: str
-) -> None:
-    # The ConfigMaps that some bring are taken as they are.
-    documents = [each for each in yaml.safe_load_all(filled_in(name)) if each["kind"] == "Workspace"]
-    assert len(documents) == 1
-    answer = control_plane.request(
-        "POST",
-        f"{path(api_version, 'default')}?dryRun=All&fieldValidation=Strict",
-        documents[0] | {"apiVersion": api_version},
-    )
-    assert answer["kind"] == "Workspace"
-
-
 @pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
 async def test_kubectl_get_prints_the_columns_of_the_walk_through(
     control_plane: ControlPlane, namespace: str, version: str
@@ -138,12 +119,6 @@ async def test_kubectl_get_prints_the_columns_of_the_walk_through(
     assert printed.splitlines()[0].split() == six
     printed = await control_plane.kubectl("get", kind, "-n", namespace, "-o", "wide")
     assert printed.splitlines()[0].split() == [*six, "JOBSTARTED", "WORKSPACESUCCEEDED", "NODES", "STATE"]
-
-
-@pytest.mark.parametrize("name", [name for name in MANIFESTS if "_HERE" in manifest(name)])
-async def test_an_example_with_its_placeholders_is_refused(control_plane: ControlPlane, name: str) -> None:
-    with pytest.raises(KubectlError, match="is a placeholder of the example"):
-        await control_plane.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES / name))
 
 
 @pytest.mark.parametrize("kind", ["workspace", "machine", "nodeclaim"])

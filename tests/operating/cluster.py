@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import yaml
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
+from kaito.api.text_rules import PLACEHOLDER
 from kaito.client import Client
 from kaito.client.errors import NotFound
 from kaito.controllers.claims import Claim
@@ -35,22 +37,23 @@ READY = ("ResourceReady", "InferenceReady", "WorkspaceReady")
 _REPLACED = {
     "ACR_REPO_HERE": "myregistry",
     "ADAPTER_HERE": "phi-3-adapter",
+    "SUPPORT_ADAPTER_HERE": "support",
+    "STYLE_ADAPTER_HERE": "style",
     "IMAGE_NAME_HERE": "tuned",
+    "DATA_IMAGE_NAME_HERE": "data",
     "ACR_REGISTRY_SECRET_HERE": "registry",
+    "MODEL_ACCESS_SECRET_HERE": "hugging-face",
 }
 
 
 def manifest(name: str) -> str:
-    """A manifest of the walk-through, to the letter."""
+    """An example, to the letter."""
     return (EXAMPLES / name).read_text(encoding="utf-8")
 
 
 def filled_in(name: str) -> str:
-    """A manifest of the walk-through with the names in capitals replaced."""
-    text = manifest(name)
-    for placeholder, value in _REPLACED.items():
-        text = text.replace(placeholder, value)
-    return text
+    """An example with the names in capitals replaced."""
+    return re.sub(PLACEHOLDER, lambda found: _REPLACED[found[0]], manifest(name))
 
 
 def workspace(name: str, **changes: Any) -> dict[str, Any]:
