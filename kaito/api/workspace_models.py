@@ -15,13 +15,20 @@ from kaito.api.workspace_rules import (
     unchanged,
     unwanted,
 )
-from kaito.kube.core_v1 import PodTemplateSpec, VolumeSource
+from kaito.kube.frozen import FrozenJson, FrozenMap
 from kaito.kube.model import KubeModel
 from kaito.kube.schema_markers import Enum, Limits, OpenSchema, Rule
 
 _STRENGTH = "^(0|0?[.][0-9]+|0[.]|1|1[.]0*)$"
 _is_strength = found(_STRENGTH)
 _PART_OF_ID = "[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+
+OpenObject = Annotated[FrozenMap[str, FrozenJson], OpenSchema()]
+"""An object whose schema is Kubernetes' own, to the letter as it is stored.
+
+Read as a model it would lose its nulls, and a faulty one would make the Workspace unreadable that it is in, which then
+could not even be deleted. Whoever needs its fields reads it by itself: ``PodTemplateSpec.model_validate(template)``.
+"""
 
 
 class PresetOptions(KubeModel):
@@ -78,7 +85,7 @@ class DataSource(KubeModel):
 
     name: Annotated[str, Limits(max_length=63)] = ""
     urls: Annotated[tuple[DataURL, ...], Limits(min_items=1, max_items=100)] = ()
-    volume_source: Annotated[VolumeSource | None, OpenSchema()] = None
+    volume_source: OpenObject | None = None
     image: ImageReference | None = None
     image_pull_secrets: Annotated[tuple[SecretName, ...], Limits(max_items=10)] = ()
 
@@ -145,7 +152,7 @@ class DataDestination(KubeModel):
         image_push_secret: the Secret of type kubernetes.io/dockerconfigjson in the same namespace to push it with.
     """
 
-    volume_source: Annotated[VolumeSource | None, OpenSchema()] = None
+    volume_source: OpenObject | None = None
     image: ImageReference | None = None
     image_push_secret: SecretName | None = None
 
@@ -218,7 +225,7 @@ class InferenceSpec(KubeModel):
     """
 
     preset: Annotated[PresetSpec | None, unchanged("the preset")] = None
-    template: Annotated[PodTemplateSpec | None, OpenSchema()] = None
+    template: OpenObject | None = None
     config: ConfigMapName | None = None
     adapters: Adapters = ()
 

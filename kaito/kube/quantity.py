@@ -7,7 +7,8 @@ from functools import total_ordering
 from math import ceil, floor
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, WithJsonSchema
+from pydantic import GetCoreSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
 
 QuantityFormat = Literal["DecimalSI", "BinarySI", "DecimalExponent"]
 
@@ -16,9 +17,46 @@ QUANTITY_PATTERN = (
 )
 """What controller-gen writes into CRDs for a quantity; OpenAPI's dialect, not Python's."""
 
+
+class NumberAsQuantity(str):
+    """A quantity that came as a number, ``cpu: 4``: text like the others, and again the number when it is written."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, number: float) -> "NumberAsQuantity":
+        """Returns the text of a number."""
+        return cls(number)
+
+    def number(self) -> int | float:
+        """Returns the number that it came as."""
+        return int(self) if self.lstrip("-").isdigit() else float(self)
+
+
+class _AsItCame:
+    """Reads texts as they are, which costs nothing, and numbers as texts that know that they are none."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.union_schema([core_schema.int_schema(strict=True), core_schema.float_schema(strict=True)])
+        return core_schema.union_schema(
+            [
+                core_schema.str_schema(strict=True),
+                core_schema.no_info_after_validator_function(NumberAsQuantity.of, number),
+            ],
+            mode="left_to_right",
+            custom_error_type="quantity_type",
+            custom_error_message="Input should be a quantity: a number, or a text such as 500m or 1Gi",
+            serialization=core_schema.plain_serializer_function_ser_schema(_written, when_used="json"),
+        )
+
+
+def _written(value: object) -> object:
+    return value.number() if isinstance(value, NumberAsQuantity) else value
+
+
 QuantityString = Annotated[
     str,
-    Field(coerce_numbers_to_str=True),
+    _AsItCame(),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
@@ -27,7 +65,10 @@ QuantityString = Annotated[
         }
     ),
 ]
-"""A quantity as a model's field: the text as it came, so that reading it costs nothing; ``Quantity.parse`` computes."""
+"""A quantity as a model's field: the text as it came, so that reading it costs nothing; ``Quantity.parse`` computes.
+
+A number becomes text, too, and a number again when it is written, so that an update changes only what it means to.
+"""
 
 
 @total_ordering

@@ -9,6 +9,7 @@ of a list-map says nothing either, and fields that no schema knows always count 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from kaito.kube.validation_nodes import MISSING, Node
@@ -69,7 +70,10 @@ class Pair:
 
 
 def identical(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal, type by type: 1, 1.0 and true are three values. Never raises."""
+    """Whether two JSON values are equal, type by type: 1, 1.0 and true are three values. Never raises.
+
+    A NaN, which is no JSON, is equal to itself, so that what stays as it was is never a change.
+    """
     waiting = [(one, other)]
     while waiting:
         left, right = waiting.pop()
@@ -84,6 +88,10 @@ def identical(one: Any, other: Any) -> bool:
         elif type(_as_read(left)) is not type(_as_read(right)) or (left is not right and left != right):
             return False
     return True
+
+
+def _are_nan(*values: Any) -> bool:
+    return all(isinstance(value, float) and math.isnan(value) for value in values)
 
 
 def _as_read(value: Any) -> Any:

@@ -196,7 +196,7 @@ def _volumes(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
         volumes.append({"name": "adapters", "emptyDir": {}})
     for adapter in adapters:
         if adapter.source.volume_source is not None:
-            volumes.append({"name": f"adapter-{adapter.source.name}"[:63], **adapter.source.volume_source.to_dict()})
+            volumes.append({"name": f"adapter-{adapter.source.name}"[:63], **adapter.source.volume_source})
     return volumes
 
 

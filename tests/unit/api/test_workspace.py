@@ -38,6 +38,17 @@ def test_the_manifests_of_the_walk_through_are_read_and_written_back_whole(path:
     assert not workspace.model_extra
 
 
+NULLS: dict[str, Any] = {"metadata": {"creationTimestamp": None}, "spec": {"containers": [{"env": None}]}, "a": None}
+
+
+@pytest.mark.parametrize("given", [{}, NULLS, {"spec": 5}, {"spec": {"containers": "none"}}, {"_draft": 1, "": [{}]}])
+def test_whatever_is_stored_as_a_pod_template_or_a_volume_is_read_and_written_back_whole(given: dict[str, Any]) -> None:
+    wire: dict[str, Any] = manifest("tuning/kaito_workspace_tuning_phi_3_4k.yaml") | {"inference": {"template": given}}
+    wire["tuning"]["output"] = {"volumeSource": given}
+    workspace = kaito_v1beta1.Workspace.model_validate_json(json.dumps(wire))
+    assert json.loads(json.dumps(workspace.to_dict())) == wire
+
+
 def test_fields_are_where_the_controller_reads_them() -> None:
     workspace = kaito_v1alpha1.Workspace.model_validate(manifest("inference/kaito_workspace_phi_3_with_adapters.yaml"))
     assert workspace.resource.instance_type == "Standard_NC6s_v3"

@@ -1,5 +1,6 @@
 """kaito.kube.core_v1 and its neighbours: wire names that no rule gives, and secrets that stay out of logs."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from kaito.api import karpenter_v1, karpenter_v1alpha5, workspace
 from kaito.kube import Node, Secret, apps_v1, batch_v1, coordination_v1, core_v1, events_v1, pod_v1
-from kaito.kube.core_v1 import NodeSpec, ServiceSpec
+from kaito.kube.core_v1 import NodeSpec, NodeStatus, ServiceSpec
 from kaito.kube.model import KubeModel
 
 IRREGULAR = {
@@ -82,6 +83,17 @@ def test_irregular_names_are_written_and_read(model: KubeModel, wire: dict[str, 
 def test_quantities_are_read_as_text_also_where_the_server_has_numbers() -> None:
     node = Node.model_validate_json('{"status":{"allocatable":{"cpu":4,"nvidia.com/gpu":"1"}}}')
     assert node.status.allocatable == {"cpu": "4", "nvidia.com/gpu": "1"}
+
+
+def test_a_quantity_that_came_as_a_number_is_written_as_one() -> None:
+    wire = {"allocatable": {"cpu": 4, "a": -1, "b": 1.5, "c": 1e21, "nvidia.com/gpu": "1"}}
+    assert json.dumps(NodeStatus.model_validate_json(json.dumps(wire)).to_dict()) == json.dumps(wire)
+
+
+@pytest.mark.parametrize("value", [True, None, [], {}])
+def test_what_is_no_quantity_is_refused_in_one_line(value: object) -> None:
+    with pytest.raises(ValidationError, match=r"1 validation error[^$]*such as 500m or 1Gi"):
+        NodeStatus.model_validate({"allocatable": {"cpu": value}})
 
 
 def test_the_repr_of_a_secret_does_not_have_the_secret() -> None:

@@ -4,7 +4,7 @@ import logging
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -330,6 +330,7 @@ KNOWN = st.dictionaries(st.sampled_from(sorted(CarSpec.model_fields.keys() - {"r
 
 @settings(max_examples=100, deadline=None)
 @given(KNOWN)
+@example({"colour": float("nan")})
 def test_an_object_that_is_stored_breaks_nothing_by_staying(spec: dict[str, Any]) -> None:
     assert of(spec, spec) == []
 
