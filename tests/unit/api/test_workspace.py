@@ -17,8 +17,8 @@ VERSIONS = (kaito_v1alpha1.Workspace, kaito_v1beta1.Workspace)
 
 
 def manifest(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))
-    return document
+    documents: list[dict[str, Any]] = [*yaml.safe_load_all((EXAMPLES / name).read_text(encoding="utf-8"))]
+    return next(document for document in documents if document["kind"] == "Workspace")
 
 
 def versions() -> dict[str, dict[str, Any]]:
