@@ -11,9 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from kaito.catalog import Catalog
 from kaito.cli.app import app
 from kaito.client import Client, Config, NotFound, load_config
 from kaito.devcluster.controlplane import ControlPlane
+from kaito.devcluster.errors import KubectlError
+from kaito.devcluster.ports import free_port
 from kaito.informers.options import InformerOptions
 from kaito.kube import ConfigMap, FrozenDict, ObjectKey, ObjectMeta, Secret
 from kaito.kube.events_v1 import Event
@@ -26,6 +29,7 @@ from tests.operating.cluster import Cluster, install_crds, workspace
 from tests.operating.manager_process import ManagerProcess
 
 NAME = "modest"
+OLD = "old"
 PATCHING = ("gpu-provisioner", "machine", "nodeclaim")
 
 
@@ -44,6 +48,16 @@ class Account:
         assert printed.exit_code == 0, printed.output
         objects = [_without(each, left_out) for each in yaml.safe_load_all(printed.output)]
         await self.cluster.apply(*objects)
+
+    def as_in_a_cluster(self) -> list[str]:
+        """The flags that make the manager do what it does in a pod by itself."""
+        namespace = self.cluster.namespace
+        url = f"https://127.0.0.1:{(port := free_port())}"
+        webhook = ["--webhook-port", str(port), "--webhook-url", url]
+        # A lease counts only once it has lasted: a short one.
+        times = ("lease-duration=2", "renew-deadline=1.5", "retry-period=0.3")
+        election = ["--leader-elect", *(f"--leader-election-{each}" for each in times)]
+        return ["--namespace", namespace, *webhook, "--catalog-config-map", "kaito-catalog", *election]
 
     async def write_kubeconfig(self, client: Client) -> None:
         """Writes a kubeconfig with a token of the account."""
@@ -69,6 +83,8 @@ async def account(
     made = Account(Cluster(control_plane, client, namespace), tmp_path)
     yield made
     await made.cluster.kubectl("delete", "clusterrole,clusterrolebinding", made.role, "--ignore-not-found")
+    configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration"
+    await made.cluster.kubectl("delete", configurations, "kaito", "--ignore-not-found")
     roles = ("delete", "role,rolebinding", made.role, "--ignore-not-found")
     await control_plane.kubectl("--namespace", "default", *roles)
 
@@ -79,17 +95,56 @@ async def test_the_operator_takes_a_workspace_to_its_end_with_what_is_printed_an
     cluster = account.cluster
     await account.grant()
     await account.write_kubeconfig(client)
+    # From before the webhook, which would refuse it: it is to get finalizers, nodes and a status, and to go.
+    old = workspace(OLD)
+    old["metadata"]["annotations"] = {"kaito.sh/performance-mode": "ludicrous"}
+    await cluster.apply(old)
     log = tmp_path / "manager.log"
-    async with ManagerProcess(account.kubeconfig, log) as manager:
+    async with ManagerProcess(account.kubeconfig, log, *account.as_in_a_cluster()) as manager:
         await manager.ready()
-        await cluster.apply(workspace(NAME))
-        await cluster.ready(NAME)
-        await cluster.delete(NAME)
-        await cluster.gone(NAME)
+        with pytest.raises(KubectlError, match="performance-mode"):
+            await cluster.apply(old | {"metadata": old["metadata"] | {"name": f"{OLD}-again"}})
+        await cluster.apply(settings("vllm: {max-model-len: many}"), catalogue("our-model"))
+        await eventually(lambda: _told(cluster, "CatalogLoaded"))
+        with pytest.raises(KubectlError, match=r'max-model-len is "many"'):
+            await cluster.apply(configured(NAME, "our-model"))
+        await cluster.apply(settings("vllm: {max-model-len: 1024}"))
+        await cluster.apply(configured(NAME, "our-model"))
+        for name in (NAME, OLD):
+            assert (await cluster.ready(name)).metadata.finalizers
+            await cluster.delete(name)
+            await cluster.gone(name)
         assert await manager.metric("rest_client_requests_total", code="403") == 0
         assert await manager.metric("rest_client_requests_total", code="201") > 0
+        assert await manager.metric("controller_runtime_webhook_requests_total", code="200") > 0
         assert manager.failures() == []
     assert "forbidden" not in log.read_text().lower()
+
+
+def settings(text: str) -> dict[str, Any]:
+    return _config_map("settings", "inference_config.yaml", text)
+
+
+def catalogue(model: str) -> dict[str, Any]:
+    """The catalogue of the manager's namespace, with a model of ours."""
+    builtin = Catalog.load().model("phi-3-mini-4k-instruct")
+    figures = builtin.model_dump(mode="json", exclude={"name", "aliases"}) | {"huggingface_id": f"ours/{model}"}
+    return _config_map("kaito-catalog", "ours.yaml", yaml.safe_dump({"models": {model: figures}}))
+
+
+def configured(name: str, model: str) -> dict[str, Any]:
+    """A Workspace that names the ConfigMap with settings."""
+    made = workspace(name, preset=model)
+    made["inference"]["config"] = "settings"
+    return made
+
+
+def _config_map(name: str, key: str, text: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: text}}
+
+
+async def _told(cluster: Cluster, reason: str) -> bool:
+    return reason in await cluster.kubectl("get", "events", "--field-selector", f"reason={reason}")
 
 
 async def test_a_missing_permission_is_named_with_its_remedy_and_the_operator_heals_when_it_is_granted(
