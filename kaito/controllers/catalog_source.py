@@ -72,7 +72,8 @@ class CatalogSource(Service):
 
     A faulty ConfigMap changes nothing: what was in use stays in use. At the start nothing was, so that nothing is
     judged or made by the catalogue until the ConfigMap is mended or gone: a Workspace whose model stands in it would be
-    refused otherwise, or its nodes planned anew. The manager is not ready then, and says why.
+    refused otherwise, or its nodes planned anew. The manager is not ready then, and says why. What is being deleted
+    goes all the same.
 
     Args:
         host: the manager.
@@ -80,7 +81,7 @@ class CatalogSource(Service):
         current: what is kept.
         metrics: says whether what was read last is in use.
         file: what lies between the built-in catalogue and the ConfigMap; None: nothing.
-        changed: called after each change but the first load: what failed for a name that is known now is tried again.
+        changed: called after each load: what failed for a name that is known now, or was held, is tried again.
 
     Attributes:
         loaded: set once the catalogue is as the ConfigMap says, or there is none.
@@ -151,6 +152,7 @@ class CatalogSource(Service):
                 await registration.wait_synced()
                 if not len(self._informer.store):
                     self.loaded.set()
+                    await self._changed()
         finally:
             registration.remove()
 
@@ -187,7 +189,6 @@ class CatalogSource(Service):
             self._metrics.valid.set(1)
 
     async def _use(self, config_map: ConfigMap | None, overlays: Overlays, catalog: Catalog) -> None:
-        first = not self.loaded.is_set()
         self._current.replace(catalog)
         self._used, self._refused = overlays, None
         self._metrics.valid.set(1)
@@ -198,8 +199,7 @@ class CatalogSource(Service):
         if config_map is not None:
             note = f"in use: with it, {len(catalog.models)} models and {len(catalog.skus)} instance types are known"
             self._events.event(config_map, "Normal", "CatalogLoaded", "Load", note)
-        if not first:
-            await self._changed()
+        await self._changed()
 
     def _refuse(self, config_map: ConfigMap | None, overlays: Overlays, error: CatalogError) -> None:
         self._refused = overlays

@@ -18,7 +18,7 @@ from kaito.controllers.claims import CLAIM_KINDS, MACHINE, NODE_CLAIM, Claim, Cl
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
-from kaito.controllers.held import HeldKeys, HeldObjects
+from kaito.controllers.held import MakingHeld, MakingHeldOfObjects
 from kaito.controllers.leftover import ClaimGuard
 from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
@@ -167,7 +167,7 @@ def _workspace(
         manager.add(guard)
         reconciler = guard.holding(reconciler)
     if source is not None:
-        reconciler = HeldKeys(reconciler, source.loaded)
+        reconciler = MakingHeld(reconciler, Workspace, manager.client, source.loaded)
     awaited = partial(_awaited_labels, existing_only=existing_only)
     return Controller(
         Workspace,
@@ -196,7 +196,7 @@ def _machine(
     return Controller(
         claims.kind,
         # Clouds look instance types up, and what one does not know it refuses for good.
-        HeldObjects(reconciler, source.loaded) if source is not None else reconciler,
+        MakingHeldOfObjects(reconciler, source.loaded) if source is not None else reconciler,
         watches=(Watch(Node, map=_claim_of),),
         needs=(
             Access(claims.kind, "patch", "delete"),

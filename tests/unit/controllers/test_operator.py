@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
+from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
+from kaito.client import Client
 from kaito.controllers import ALL_CONTROLLERS, OperatorOptions, add_operator
 from kaito.controllers.operator import (
     _asked,
@@ -18,9 +22,10 @@ from kaito.controllers.operator import (
     _workspace_of_claim,
     _workspace_of_node,
 )
-from kaito.kube.core_v1 import Node
+from kaito.kube.core_v1 import ConfigMap, Node
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.manager import Manager
+from kaito.testing import eventually
 from kaito.testing.fake_api import FakeApi
 
 Machines = Callable[..., Machine]
@@ -99,3 +104,48 @@ def test_the_chosen_controllers_run_and_no_others(options: OperatorOptions, expe
     add_operator(manager, options)
     assert [controller.name for controller in manager.controllers] == expected
     assert {name for name in expected if name != "nodeclaim"} <= set(ALL_CONTROLLERS)
+
+
+async def test_while_the_catalogue_is_faulty_from_the_start_nothing_is_made_and_what_is_being_deleted_goes(
+    workspace: Callable[..., Workspace],
+) -> None:
+    where = ObjectKey("kaito-catalog", "default")
+    faulty = {"metadata": {"name": where.name, "namespace": where.namespace}, "data": {"a.yaml": "models: 1"}}
+
+    def made(number: int) -> Workspace:
+        metadata = {"name": f"w{number}", "namespace": "default", "finalizers": [keys.WORKSPACE_FINALIZER]}
+        return Workspace.model_validate(workspace().to_dict() | {"metadata": metadata})
+
+    # More than the controller has workers: those that wait must not keep the others from their turn.
+    kept, going = [made(number) for number in range(9)], made(9)
+    api = FakeApi()
+    for kind in (Workspace, Machine, NodeClaim):
+        api.register(kind)
+    manager = Manager(
+        "kaito", None, metrics="0", health="0", transport=api.transport(), check_permissions=False, start_timeout_s=0.1
+    )
+    add_operator(manager, OperatorOptions(catalog_config_map=where))
+    async with Client(api.transport(), field_owner="tests") as client:
+
+        async def gone() -> bool:
+            return going.key not in [each.key for each in await client.list(Workspace)]
+
+        async def judged() -> int:
+            return len([each for each in await client.list(Workspace) if each.status.conditions])
+
+        async def all_judged() -> bool:
+            return await judged() == len(kept)
+
+        for each in (*kept, going, ConfigMap.model_validate(faulty)):
+            await client.create(each)
+        running = asyncio.create_task(manager.run())
+        try:
+            await eventually(lambda: all(each.running for each in manager.controllers))
+            await client.delete(Workspace, going.key)
+            await eventually(gone)
+            assert await judged() == 0
+            await client.patch(ConfigMap, where, {"data": {"a.yaml": "models: {}"}})
+            await eventually(all_judged)
+        finally:
+            manager.stop()
+            await running
