@@ -1,0 +1,1 @@
+"""What a model hub knows of models that are not in the catalogue."""
