@@ -38,6 +38,9 @@ PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
 USE_LOCAL_WEIGHTS_ANNOTATION: Final = "kaito.sh/use-local-weights"
 MODEL_STREAMING_ANNOTATION: Final = "kaito.sh/model-streaming"
 
+RESOLVED_MODEL_ANNOTATION: Final = "kaito.sh/resolved-model"
+"""Ours alone, on a Workspace whose model the catalogue lacks: what the hub said of it, as JSON. Wins over the hub."""
+
 # Karpenter's keys, on claims (Machine, NodeClaim) and nodes.
 PROVISIONER_NAME_LABEL: Final = "karpenter.sh/provisioner-name"
 NODEPOOL_LABEL: Final = "karpenter.sh/nodepool"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,15 @@ from kaito.controllers.leftover import ClaimGuard
 from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
 from kaito.controllers.webhooks import WebhookOptions, webhook_server
+from kaito.controllers.workspace.models import Models
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, WorkloadOptions
+from kaito.hub import Hub
 from kaito.informers.handlers import InformerEvent
 from kaito.informers.options import InformerOptions
 from kaito.kube.apps_v1 import Deployment, StatefulSet
-from kaito.kube.core_v1 import Node, Pod, Service
+from kaito.kube.core_v1 import Node, Pod, Secret, Service
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.access import EVERYWHERE, Access
 from kaito.runtime.apply import Applier
@@ -62,6 +64,7 @@ class OperatorOptions:
         catalog_file: what lies beneath that: the file that `current` was loaded with.
         webhooks: how Workspaces are checked when they are written, where the workspace controller runs; None: they are
             not.
+        hub: who is asked for models that the catalogue lacks; default: as the environment tells.
         workload: of all workloads.
         now: wall clock.
     """
@@ -74,6 +77,7 @@ class OperatorOptions:
     catalog_config_map: ObjectKey | None = None
     catalog_file: Path | None = None
     webhooks: WebhookOptions | None = None
+    hub: Hub = field(default_factory=Hub.from_environment)
     workload: WorkloadOptions = field(default_factory=WorkloadOptions)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -160,7 +164,15 @@ def _workspace(
     planner = Planner(options.current, options.runtime, use_existing_nodes=existing_only)
     applier = Applier(manager.client, manager.metrics)
     reconciler: KeyReconciler = WorkspaceReconciler(
-        manager.client, applier, planner, options.made, options.workload, options.now, registry, manager.events
+        manager.client,
+        applier,
+        planner,
+        options.made,
+        replace(options.workload, hub_endpoint="" if options.hub.is_public else options.hub.endpoint),
+        options.now,
+        registry,
+        manager.events,
+        Models(manager.client, options.current, options.hub, options.now),
     )
     if options.cloud is None:
         guard = ClaimGuard(manager.client)
@@ -184,6 +196,8 @@ def _workspace(
             *(Access(kind.kind, "create", "delete") for kind in CLAIM_KINDS),
             # Pods are tried out before a node is paid for, and those of an old revision are deleted together.
             Access(Pod, "create", "delete"),
+            # The one that a Workspace names, with the token for its model.
+            Access(Secret, "get"),
         ),
         concurrency=5,
     )

@@ -78,7 +78,7 @@ class Asking:
         found = _NEXT.search(answer.headers.get("link", "")[:4096])
         if found is None:
             return None
-        target = urljoin(url, found[1])
+        target = self._joined(url, found[1])
         if origin(target) != origin(self._endpoint):
             raise self._unavailable("it says that its list goes on at another host")
         return target
@@ -113,10 +113,16 @@ class Asking:
         return answer
 
     def _next_hop(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
+        target = self._joined(url, location)
         if urlsplit(target).scheme not in ("https", urlsplit(url).scheme):
             raise self._unavailable(f"it redirects to {urlsplit(target).scheme or 'nowhere'}, which is not followed")
         return target
+
+    def _joined(self, url: str, target: str) -> str:
+        try:
+            return urljoin(url, target)
+        except ValueError as error:
+            raise self._unavailable("it points to what is no URL") from error
 
     def _unavailable(self, cause: str, retry_after_s: float | None = None) -> HubUnavailable:
         return HubUnavailable(

@@ -60,7 +60,7 @@ class Hub:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """A hub as ``HF_ENDPOINT`` and ``HF_TOKEN`` tell; without them the public one, asked by nobody in particular."""
+        """A hub as ``HF_ENDPOINT`` and ``HF_TOKEN`` tell; by default the public one, asked without a token."""
         token = environment.get("HF_TOKEN", "").strip()
         endpoint = environment.get("HF_ENDPOINT", "").strip() or PUBLIC_HUB
         return cls(endpoint, HubToken(token, "the operator's environment") if token else None)
@@ -123,14 +123,14 @@ class Hub:
     def _refused(self, answer: HubAnswer, model_id: str, token: HubToken | None) -> ModelUnusable:
         code = answer.headers.get("x-error-code", "")[:40]
         told = f"{answer.status}, {code}" if code else f"{answer.status}"
-        missing = answer.status == 404 or code == "RepoNotFound"
         secret = (
             f"name in {SECRET_FIELD} a Secret whose key HF_TOKEN is the token of an account that has access to it "
             f"({self.endpoint}/{model_id})"
         )
-        if missing and token is None:
-            return NoSuchModel(f"{model_id} is no public model of {self.endpoint} ({told}); if it is private, {secret}")
-        if missing:
+        if answer.status == 404 or code == "RepoNotFound":
+            if token is None:
+                text = f"{model_id} is no public model of {self.endpoint} ({told}); if it is private, {secret}"
+                return NoSuchModel(text)
             return NoSuchModel(f"{model_id} is no model of {self.endpoint} that the token of {token.origin} may see")
         if answer.status in (401, 403):
             cause = f"the token of {token.origin} was refused" if token else "it is not open to everybody"

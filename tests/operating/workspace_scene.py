@@ -9,9 +9,10 @@ from typing import Any
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.catalog import CurrentCatalog
+from kaito.catalog import Catalog, CurrentCatalog
 from kaito.client.client import Client
 from kaito.controllers.claims import MACHINE, ClaimKind
+from kaito.controllers.workspace.models import Models
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WorkloadOptions
@@ -22,6 +23,7 @@ from kaito.kube.object_key import ObjectKey
 from kaito.runtime.apply import Applier
 from kaito.runtime.reconciler import Result
 from kaito.testing.fake_api import FakeApi
+from tests.operating.fake_hub import FakeHub
 
 KEY = ObjectKey("phi", "default")
 
@@ -40,13 +42,22 @@ class WorkspaceScene:
         self.client = client
         self.now = now
         self.key = KEY
+        self.hub = FakeHub()
         self.restart()
 
-    def restart(self, made: ClaimKind | None = MACHINE) -> None:
-        """Another process takes over, which makes claims of this kind, or (None) none."""
-        planner = Planner(CurrentCatalog(), use_existing_nodes=made is None)
+    def restart(self, made: ClaimKind | None = MACHINE, catalog: Catalog | None = None) -> None:
+        """Another process takes over, which makes claims of this kind, or (None) none; default: with our catalogue."""
+        current = CurrentCatalog(catalog)
+        planner = Planner(current, use_existing_nodes=made is None)
+        models = Models(self.client, current, self.hub.hub(), lambda: self.now)
         self.reconciler = WorkspaceReconciler(
-            self.client, Applier(self.client), planner, made, WorkloadOptions(), lambda: self.now
+            self.client,
+            Applier(self.client),
+            planner,
+            made,
+            WorkloadOptions(),
+            lambda: self.now,
+            models=models,
         )
 
     async def step(self) -> Result:

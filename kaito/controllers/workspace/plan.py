@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from functools import partial
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.catalog import Catalog, CurrentCatalog, GpuSku, ModelPreset, Runtime, UnknownModel, UnknownSku
+from kaito.controllers.workspace.rules import EXPRESSIONS_TELL_NO_LABELS, no_service_name, too_long, too_many_nodes
 from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import LabelSelector
 from kaito.sizing import Sizing, SizingError, fits, size
@@ -30,13 +30,6 @@ class PlanError(Exception):
         self.reason = reason
         self.field = field
         self.message = f"{field}: {message}"
-
-
-# A Service is named after the Workspace: a DNS label that begins with a letter.
-MAX_NAME = 63
-# Of a StatefulSet, whose pods carry NAME-REVISION (10 characters) as a label's value.
-MAX_NAME_OF_MANY = 52
-_SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +86,12 @@ class Planner:
         self._runtime = runtime
         self._use_existing_nodes = use_existing_nodes
 
-    def plan(self, workspace: Workspace) -> Plan:
+    def plan(self, workspace: Workspace, model: ModelPreset | None = None) -> Plan:
         """Works out what a Workspace needs. Pure.
+
+        Args:
+            workspace: what is asked for.
+            model: what it names, if the catalogue is not to say; see `Models`.
 
         Raises:
             PlanError: it cannot be had.
@@ -109,7 +106,7 @@ class Planner:
                 "pod templates are not part of this version; name a preset",
             )
         catalog = self._current.catalog
-        preset = _preset(catalog, inference.preset.name)
+        preset = model or _preset(catalog, inference.preset.name)
         return _named(workspace, self._plan(workspace, preset, catalog))
 
     def _plan(self, workspace: Workspace, preset: ModelPreset, catalog: Catalog) -> Plan:
@@ -121,14 +118,15 @@ class Planner:
             raise PlanError(
                 "UnsupportedSelector",
                 "resource.labelSelector.matchExpressions",
-                "nodes that are made get the labels of matchLabels, which expressions do not tell: use matchLabels, or "
-                "leave instanceType out to use existing nodes",
+                EXPRESSIONS_TELL_NO_LABELS,
             )
         sku = _sku(catalog, workspace.resource.instance_type, preset)
         try:
             sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=catalog)
         except SizingError as error:
             raise PlanError("DoesNotFit", "resource.instanceType", str(error)) from error
+        if (fault := too_many_nodes(sizing)) is not None:
+            raise PlanError("DoesNotFit", "resource.instanceType", fault)
         return Plan(preset, sku, sizing, sizing.runtime, sizing.nodes, sizing.gpus_per_node, labels)
 
     def _runtime_of(self, workspace: Workspace) -> Runtime | None:
@@ -163,16 +161,9 @@ def _sku(catalog: Catalog, name: str, preset: ModelPreset) -> GpuSku:
 def _named(workspace: Workspace, plan: Plan) -> Plan:
     """The plan, if what is made for it can bear the Workspace's name."""
     name = workspace.metadata.name
-    limit, why = (MAX_NAME, "its Service") if plan.nodes == 1 else (MAX_NAME_OF_MANY, f"a model on {plan.nodes} nodes")
-    if len(name) > limit:
-        message = f"{json.dumps(name)} has {len(name)} characters; for {why} at most {limit} are allowed"
-        raise PlanError("InvalidName", "metadata.name", message)
-    if not _SERVICE_NAME.fullmatch(name):
-        message = (
-            f"{json.dumps(name)} cannot be the name of its Service: lower-case letters, digits and dashes are allowed, "
-            f"beginning with a letter and ending with a letter or digit"
-        )
-        raise PlanError("InvalidName", "metadata.name", message)
+    fault = too_long(name, plan.nodes) or no_service_name(name)
+    if fault is not None:
+        raise PlanError("InvalidName", "metadata.name", f"{json.dumps(name)} {fault}")
     return plan
 
 

@@ -14,6 +14,8 @@ from kaito.client.errors import Forbidden, Invalid, NotFound
 from kaito.controllers.claim_registry import ClaimRegistry
 from kaito.controllers.claims import Claim, ClaimKind
 from kaito.controllers.turns import as_reason
+from kaito.controllers.workspace.lookups import BUSY_DELAY, LookupBusy
+from kaito.controllers.workspace.models import ModelNotResolved, Models
 from kaito.controllers.workspace.nodes import NodeSupply
 from kaito.controllers.workspace.plan import Plan, PlanError, Planner
 from kaito.controllers.workspace.release import ClaimRelease
@@ -51,6 +53,7 @@ class WorkspaceReconciler:
         now: wall clock, for condition times.
         registry: finds claims, of both wire kinds; default: any there are.
         events: tells people what was done; None: nobody is told.
+        models: finds models that the catalogue lacks; None: there are none.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class WorkspaceReconciler:
         now: Callable[[], datetime],
         registry: ClaimRegistry | None = None,
         events: EventRecorder | None = None,
+        models: Models | None = None,
     ) -> None:
         # One that does not run tells nobody.
         self._events = events or EventRecorder(client, "kaito")
         self._client = client
         self._planner = planner
+        self._models = models
         self._now = now
         registry = registry or ClaimRegistry(client)
         self._serving = Serving(client, applier, options, self._events)
@@ -87,7 +92,12 @@ class WorkspaceReconciler:
             return await self._delete(workspace)
         try:
             await self._release.of_earlier(workspace)
-            return await self._advance(workspace, self._planner.plan(workspace))
+            return await self._advance(*await self._plan(workspace))
+        except LookupBusy:
+            return Result(requeue_after=BUSY_DELAY)
+        except ModelNotResolved as error:
+            await self._refuse(key, "ModelNotResolved", str(error))
+            return Result(requeue_after=error.look_again)
         except PlanError as error:
             await self._refuse(key, error.reason, error.message)
             return Result()
@@ -97,6 +107,14 @@ class WorkspaceReconciler:
             # The Workspace, or what belongs to it, went while it was worked on.
             log.info("workspace or a part of it is gone", extra={"workspace": str(key), "error": str(error)})
         return Result(requeue_after=REFUSED_POLL)
+
+    async def _plan(self, workspace: Workspace) -> tuple[Workspace, Plan]:
+        """The plan, and the Workspace with its model on record, on which all that is paid for rests."""
+        if self._models is None:
+            return workspace, self._planner.plan(workspace)
+        model = await self._models.of(workspace)
+        plan = self._planner.plan(workspace, model)
+        return await self._models.record(workspace, model), plan
 
     async def _advance(self, workspace: Workspace, plan: Plan) -> Result:
         self._tell_of_need(workspace, plan)

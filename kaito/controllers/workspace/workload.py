@@ -31,9 +31,11 @@ class WorkloadOptions:
 
     Attributes:
         image: the inference image.
+        hub_endpoint: URL of the hub that weights come from; empty: the public one.
     """
 
     image: str = DEFAULT_IMAGE
+    hub_endpoint: str = ""
 
 
 def selector_labels(workspace: Workspace) -> dict[str, str]:
@@ -157,18 +159,23 @@ def _container(
         "readinessProbe": probe,
         "volumeMounts": _mounts(adapters),
     }
-    container["env"] = _environment(workspace, adapters)
+    container["env"] = _environment(workspace, options, adapters)
     return container
 
 
-def _environment(workspace: Workspace, adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+def _environment(
+    workspace: Workspace, options: WorkloadOptions, adapters: tuple[AdapterSpec, ...]
+) -> list[dict[str, Any]]:
     # Always there, so that the list is ours, and what others add to it is drift.
     strengths = {adapter.source.name: float(adapter.strength or "1.0") for adapter in adapters}
     environment: list[dict[str, Any]] = [{"name": "KAITO_ADAPTERS", "value": json.dumps(strengths)}]
+    if options.hub_endpoint:
+        # What a model weighs was told by this one.
+        environment.append({"name": "HF_ENDPOINT", "value": options.hub_endpoint})
     preset = workspace.inference.preset if workspace.inference is not None else None
-    options = preset.preset_options if preset is not None else None
-    if options is not None and options.model_access_secret:
-        secret = {"name": options.model_access_secret, "key": "HF_TOKEN"}
+    asked = preset.preset_options if preset is not None else None
+    if asked is not None and asked.model_access_secret:
+        secret = {"name": asked.model_access_secret, "key": "HF_TOKEN"}
         environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}})
     return environment
 

@@ -31,7 +31,10 @@ WITHOUT_EFFECT = (
 """Annotations of KAITO's that nothing here looks at."""
 
 KNOWN = frozenset(
-    (*CHOICES, *ONLY, *WITHOUT_EFFECT, keys.BYPASS_RESOURCE_CHECKS_ANNOTATION, "kaito.sh/upgrade-start-time")
+    (
+        *(*CHOICES, *ONLY, *WITHOUT_EFFECT, keys.BYPASS_RESOURCE_CHECKS_ANNOTATION, "kaito.sh/upgrade-start-time"),
+        keys.RESOLVED_MODEL_ANNOTATION,
+    )
 )
 
 _PREFIX = "kaito.sh/"

@@ -8,6 +8,7 @@ from kaito.api import keys
 from kaito.controllers.workspace.admission.case import Case
 from kaito.controllers.workspace.admission.findings import Finding, Warned
 from kaito.controllers.workspace.admission.nodes import INSTANCE_TYPE
+from kaito.controllers.workspace.rules import too_many_nodes
 from kaito.runtime.webhook import invalid
 from kaito.sizing import Sizing, SizingError
 
@@ -17,6 +18,8 @@ def fit(case: Case) -> Iterable[Finding]:
     sizing = case.sizing
     if isinstance(sizing, Sizing):
         yield from (Warned(INSTANCE_TYPE, note) for note in sizing.notes)
+        if (fault := too_many_nodes(sizing)) is not None:
+            yield invalid(INSTANCE_TYPE, case.asked.instance_type, fault)
     elif isinstance(sizing, SizingError):
         if keys.BYPASS_RESOURCE_CHECKS_ANNOTATION in case.asked.annotations:
             yield Warned(INSTANCE_TYPE, f"{sizing}; let through by the annotation")

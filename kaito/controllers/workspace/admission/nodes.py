@@ -8,7 +8,7 @@ from kaito.api import keys
 from kaito.catalog import UnknownSku
 from kaito.controllers.workspace.admission.case import Case
 from kaito.controllers.workspace.admission.findings import Finding, Warned, shown
-from kaito.controllers.workspace.plan import MAX_NAME_OF_MANY
+from kaito.controllers.workspace.rules import EXPRESSIONS_TELL_NO_LABELS, too_long
 from kaito.runtime.webhook import forbidden, invalid, required
 from kaito.sizing import Sizing, fits
 
@@ -45,11 +45,7 @@ def selector(case: Case) -> Iterable[Finding]:
             f"{', '.join(reserved)} left out of account: only the controller sets such labels",
         )
     if case.asked.expressions and case.asked.instance_type and case.makes_nodes:
-        yield forbidden(
-            f"{SELECTOR}.matchExpressions",
-            "nodes that are made get the labels of matchLabels, which expressions do not tell: use matchLabels, "
-            f"or leave {INSTANCE_TYPE} out to use existing nodes",
-        )
+        yield forbidden(f"{SELECTOR}.matchExpressions", EXPRESSIONS_TELL_NO_LABELS)
     if case.asked.preferred_nodes:
         yield Warned("resource.preferredNodes", f"has no effect: existing nodes are found by the labels of {SELECTOR}")
 
@@ -57,13 +53,10 @@ def selector(case: Case) -> Iterable[Finding]:
 def name(case: Case) -> Iterable[Finding]:
     """What is made for a model on many nodes bears a longer name than the Workspace, in a label of 63 characters."""
     nodes = case.sizing.nodes if isinstance(case.sizing, Sizing) else case.asked.count
-    if case.asked.presets and not case.asked.tuning and nodes > 1 and len(case.asked.name) > MAX_NAME_OF_MANY:
-        yield invalid(
-            "metadata.name",
-            case.asked.name,
-            f"it has {len(case.asked.name)} characters; for a model on {nodes} nodes at most {MAX_NAME_OF_MANY} "
-            f"are allowed",
-        )
+    fault = too_long(case.asked.name, nodes)
+    # For one node it is a rule of the CRD.
+    if case.asked.presets and not case.asked.tuning and nodes > 1 and fault is not None:
+        yield invalid("metadata.name", case.asked.name, f"it {fault}")
 
 
 def _without(case: Case) -> Iterable[Finding]:

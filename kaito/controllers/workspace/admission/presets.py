@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from kaito.api import keys
@@ -10,9 +9,8 @@ from kaito.catalog import ModelPreset
 from kaito.controllers.workspace.admission.asked import AskedPreset
 from kaito.controllers.workspace.admission.case import Case
 from kaito.controllers.workspace.admission.findings import Finding, Warned, shown, unsupported_choice
+from kaito.hub import MODEL_ID
 from kaito.runtime.webhook import forbidden, invalid, required
-
-_HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def known(case: Case) -> Iterable[Finding]:
@@ -20,7 +18,7 @@ def known(case: Case) -> Iterable[Finding]:
     for asked, model in case.models:
         if model is not None:
             continue
-        if _HUGGING_FACE_ID.fullmatch(asked.name):
+        if MODEL_ID.fullmatch(asked.name):
             yield Warned(
                 f"{asked.path}.name",
                 f"{shown(asked.name)} is not in the catalogue{_near(case, asked)}; "
