@@ -254,7 +254,7 @@ def test_the_token_of_the_secret_is_sent_and_told_to_nobody(scene: Any, caplog: 
         await at.step()
         assert "the token of Secret hf was refused (403, GatedRepo)" in (await at.told("ResourceReady"))[2]
         assert [each.authorization for each in at.hub.asked] == ["Bearer hf_private"]
-        assert "hf_private" not in (await at.workspace()).to_json()
+        assert "hf_private" not in json.dumps((await at.workspace()).to_dict())
 
     caplog.set_level(logging.DEBUG)
     scene(script, MODEL, A100, inference=SECRET)
@@ -264,7 +264,9 @@ def test_the_token_of_the_secret_is_sent_and_told_to_nobody(scene: Any, caplog: 
 def test_a_token_that_is_corrected_is_asked_with_at_once(scene: Any) -> None:
     async def script(at: Scene) -> None:
         at.hub.has(MODEL)
-        at.hub.says("/org", lambda asked: answer(200 if asked.authorization == "Bearer hf_good" else 403, LLAMA))
+        at.hub.says(
+            f"/{MODEL}/resolve/", lambda asked: answer(200 if asked.authorization == "Bearer hf_good" else 403, LLAMA)
+        )
         await make_secret(at, "hf_bad")
         await at.step()
         assert "Secret hf was refused" in (await at.told("ResourceReady"))[2]
