@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,10 +32,14 @@ class ManagerProcess:
         kubeconfig: of the cluster.
         log: file for its standard error; appended to.
         arguments: further command line arguments.
+        environment: further variables.
     """
 
-    def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, log: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._log = log
+        self._environment = environment or {}
         self._argv = [
             *(sys.executable, "-m", "kaito", "manager", "--kubeconfig", str(kubeconfig), "--cloud", "kwok"),
             *("--metrics-bind-address", "127.0.0.1:0", "--health-probe-bind-address", "127.0.0.1:0"),
@@ -65,7 +70,7 @@ class ManagerProcess:
         with self._log.open("ab") as log:
             environment = {name: value for name, value in os.environ.items() if not name.startswith("KAITO_")}
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**environment, **self._environment}
             )
 
     async def listens(self) -> None:
