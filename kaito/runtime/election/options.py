@@ -115,5 +115,5 @@ def _own_namespace(file: Path) -> str:
         return namespace
     raise ValueError(
         f"leader election: no namespace is given for the Leases, and {file} has none, as in a pod; "
-        f"set LeaderElection(namespace=…)"
+        f"set LeaderElection(namespace=…), or --leader-election-namespace"
     )

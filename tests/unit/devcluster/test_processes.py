@@ -186,7 +186,7 @@ async def test_nothing_outlives_a_killed_parent(tmp_path: Path, mode: str) -> No
         assert alive(program_pid)
         parent.kill()
         parent.wait()
-    await eventually(lambda: not alive(program_pid) and not alive(supervisor_pid))
+    await eventually(lambda: not alive(program_pid) and not alive(supervisor_pid), timeout_s=30)
     assert not (tmp_path / "data").exists()
     if fork_pid:
         os.kill(fork_pid, signal.SIGKILL)

@@ -363,7 +363,7 @@ def test_of_somebody_elses_configurations_only_the_bundle_is_set() -> None:
 
 def test_where_nobody_here_sees_what_is_trusted_others_have_an_hour() -> None:
     keeper = Unmanaged()
-    since = keeper.trusted_since(CA)
+    since = keeper.trusted_since(new_authority("tests", utc_now(), timedelta(days=1)).certificate)
 
     assert since is not None
     assert UNATTENDED - timedelta(minutes=2) < since - utc_now() < UNATTENDED
