@@ -62,13 +62,15 @@ _is_name = found(_NAME)
 
 
 class WorkspaceBase(Resource):
-    """A model served or tuned on GPU nodes that are made for it.
+    """A model to serve (inference) or to fine-tune (tuning) on GPU nodes, which are made for it or there already.
 
     Attributes:
-        resource: the nodes: what kind, how many, and their labels.
-        inference: the model to serve; exactly one of inference and tuning is given.
-        tuning: the model to fine-tune; exactly one of inference and tuning is given.
-        status: what there is and how it is; the controller writes it.
+        resource: the nodes: of which instance type, how many, and with which labels.
+        inference: the model to serve. Exactly one of inference and tuning is given, and the other cannot take its place
+            later.
+        tuning: the model to fine-tune. Exactly one of inference and tuning is given, and the other cannot take its
+            place later.
+        status: what there is of the Workspace, and what stands in its way. The controller writes it.
     """
 
     resource: ResourceSpec

@@ -35,11 +35,11 @@ class PresetOptions(KubeModel):
     """Where a preset's image and weights are had from.
 
     Attributes:
-        image: an image with the model in it, such as myregistry.azurecr.io/models/mine:1. Deprecated: weights are
-            downloaded now.
-        image_pull_secrets: names of up to 10 Secrets to pull that image with. Deprecated like the image.
-        model_access_secret: the Secret in the same namespace whose key HF_TOKEN holds a Hugging Face token; needed for
-            models behind a licence that has to be accepted first.
+        image: an image with the model in it, such as myregistry.azurecr.io/models/mine:1. Deprecated and without
+            effect: weights are downloaded.
+        image_pull_secrets: names of up to 10 Secrets to pull that image with. Deprecated and without effect.
+        model_access_secret: the name of a Secret in the same namespace whose key HF_TOKEN holds a Hugging Face token.
+            Required for models behind a licence (see kaito models --gated): accept it with the token's account first.
     """
 
     image: ImageReference | None = None
@@ -51,10 +51,11 @@ class PresetSpec(KubeModel):
     """A model that comes with all that it takes to run it. Cannot be changed later.
 
     Attributes:
-        name: a name that kaito models lists, such as phi-3-mini-4k-instruct, or a Hugging Face id such as
-            microsoft/Phi-3-mini-4k-instruct.
-        access_mode: public or private: whether the image is everybody's. Deprecated and without effect.
-        preset_options: where the image and the weights are had from; needed only for models behind a licence.
+        name: the model: a name that kaito models lists, such as phi-3-mini-4k-instruct, in any case of letters, or a
+            Hugging Face id, ORGANISATION/MODEL, such as microsoft/Phi-3-mini-4k-instruct. At most 256 characters.
+        access_mode: whether everybody may pull the model's image: public (the default) or private. Deprecated and
+            without effect.
+        preset_options: how the model is got at. Needed for models behind a licence only.
     """
 
     name: Annotated[
@@ -75,12 +76,14 @@ class DataSource(KubeModel):
     """Where training data comes from: addresses, a volume or an image; exactly one of them.
 
     Attributes:
-        name: what to call the data, for people, at most 63 characters. Cannot be changed later.
-        urls: 1 to 100 addresses of files to download, http or https, such as https://example.com/data.parquet; none of
-            this machine, a private network or a cloud's metadata service.
-        volume_source: a volume as in a pod, such as persistentVolumeClaim: {claimName: data}.
+        name: what to call the data, for people only; at most 63 characters. Cannot be changed later.
+        urls: addresses of 1 to 100 files to download by http or https, such as https://example.com/data.parquet.
+            Addresses of the machine itself, of private networks and of a cloud's metadata service are refused.
+        volume_source: a volume that holds the files, written as in a pod, such as persistentVolumeClaim:
+            {claimName: data}.
         image: an image whose folder /data holds the files, such as myregistry.azurecr.io/data/mine:1.
         image_pull_secrets: names of up to 10 docker-registry Secrets in the same namespace to pull the image with.
+            Without any, everybody must be allowed to pull it.
     """
 
     name: Annotated[str, Limits(max_length=63)] = ""
@@ -94,13 +97,15 @@ class AdapterSource(DataSource):
     """Where an adapter comes from: a volume or an image; exactly one of them.
 
     Attributes:
-        name: the adapter's name, by which requests choose it: lower case letters, digits and '-'. Each its own.
-        urls: not for adapters, which come from an image or a volume; there because training data has it.
-        volume_source: a volume as in a pod that holds the adapter's files, such as persistentVolumeClaim:
-            {claimName: adapters}.
+        name: the adapter's name, by which requests choose it: at most 63 lower case letters, digits and '-'. Required,
+            and unlike those of the other adapters.
+        urls: not for adapters: refused if given. An adapter comes from an image or a volume.
+        volume_source: a volume that holds the adapter's files, adapter_config.json and adapter_model.safetensors, at
+            its top; written as in a pod, such as persistentVolumeClaim: {claimName: adapters}.
         image: an image whose folder /data holds adapter_config.json and adapter_model.safetensors, such as
             myregistry.azurecr.io/adapters/mine:1.
         image_pull_secrets: names of up to 10 docker-registry Secrets in the same namespace to pull the image with.
+            Without any, everybody must be allowed to pull it.
     """
 
     name: Annotated[
@@ -147,9 +152,10 @@ class DataDestination(KubeModel):
     """Where results go: a volume or an image; exactly one of them.
 
     Attributes:
-        volume_source: a volume as in a pod to write the adapter to, such as persistentVolumeClaim: {claimName: out}.
-        image: the image to push the adapter as, such as myregistry.azurecr.io/adapters/mine:1; needs imagePushSecret.
-        image_push_secret: the Secret of type kubernetes.io/dockerconfigjson in the same namespace to push it with.
+        volume_source: a volume to write the adapter to, as in a pod, such as persistentVolumeClaim: {claimName: out}.
+        image: the image to push the adapter as, such as myregistry.azurecr.io/adapters/mine:1. Needs imagePushSecret.
+        image_push_secret: the name of a docker-registry Secret (type kubernetes.io/dockerconfigjson) in the same
+            namespace that may push the image.
     """
 
     volume_source: OpenObject | None = None
@@ -174,12 +180,12 @@ class DataDestination(KubeModel):
 
 
 class AdapterSpec(KubeModel):
-    """A LoRA adapter on top of the preset's model.
+    """A LoRA adapter, which requests choose by its name.
 
     Attributes:
-        source: the image or volume that holds the adapter; its name is the adapter's.
-        strength: how much of the adapter is mixed in: a decimal from 0 (nothing) to 1 (all of it) in quotes, such as
-            "0.8"; all of it when not given.
+        source: the image or volume that holds the adapter, and the adapter's name.
+        strength: how much of the adapter is mixed in: a decimal from "0" (nothing) to "1" (all of it), in quotes, such
+            as "0.8". Default: all of it.
     """
 
     source: AdapterSource
@@ -218,10 +224,14 @@ class InferenceSpec(KubeModel):
     """A model to serve: a preset, or a pod template of the user's own.
 
     Attributes:
-        preset: the model to serve, with an image and settings that suit it. Cannot be changed later.
-        template: a pod template (as in a Deployment) with a server of your own on port 5000, used instead of a preset.
-        config: the ConfigMap in the same namespace whose key inference_config.yaml sets the runtime up.
-        adapters: up to 10 LoRA adapters on top of the preset's model. Can be changed at any time.
+        preset: the model to serve, with a server and settings that suit it. Exactly one of preset and template is
+            given. Cannot be changed later.
+        template: a pod template, as in a Deployment, with a server of your own that listens on port 5000. Exactly one
+            of preset and template is given, and the other cannot take its place later.
+        config: the name of a ConfigMap in the same namespace whose key inference_config.yaml sets the runtime up, such
+            as vllm: {max-model-len: 8192}. Default: settings that suit the model.
+        adapters: up to 10 LoRA adapters on top of the preset's model; not with a template. Can be changed at any time,
+            which starts the server anew.
     """
 
     preset: Annotated[PresetSpec | None, unchanged("the preset")] = None
@@ -249,13 +259,13 @@ class TuningSpec(KubeModel):
     """A model to fine-tune.
 
     Attributes:
-        preset: the model to fine-tune. Cannot be changed later.
-        method: lora, or qlora, which holds the model in 4 bits and needs less memory; in any case of letters. Cannot be
-            changed later.
-        config: the ConfigMap in the same namespace whose key training_config.yaml sets the training up; without it,
-            one that suits the method.
-        input: the training data: exactly one of urls, image and volumeSource.
-        output: where the adapter goes that training makes: exactly one of image and volumeSource.
+        preset: the model to fine-tune (see kaito models --tunable). Cannot be changed later.
+        method: how to fine-tune: lora, or qlora, which holds the model in 4 bits and needs less GPU memory. In any case
+            of letters. Cannot be changed later.
+        config: the name of a ConfigMap in the same namespace whose key training_config.yaml sets the training up.
+            Default: settings that suit the method.
+        input: where the training data comes from: exactly one of urls, image and volumeSource.
+        output: where the adapter that training makes goes: exactly one of image and volumeSource.
     """
 
     preset: Annotated[PresetSpec, unchanged("the preset")]

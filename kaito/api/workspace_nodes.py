@@ -26,12 +26,13 @@ _LabelValue = Annotated[
 
 
 class WorkspaceSelectorTerm(LabelSelectorRequirement):
-    """One term of a label selector: a label, and what its value must be.
+    """A term of a label selector: a label, and what its value must be.
 
     Attributes:
         key: the key of the node's label, such as topology.kubernetes.io/zone.
-        operator: how the label relates to the values: In, NotIn, Exists or DoesNotExist.
-        values: the values that In and NotIn compare with; none for Exists and DoesNotExist.
+        operator: what must be so: the label's value is In or NotIn values, or there is such a label (Exists) or none
+            (DoesNotExist).
+        values: the values that In and NotIn compare with, 1 to 32; none for Exists and DoesNotExist.
     """
 
     key: Annotated[str, Limits(min_length=1, max_length=316), matching(_KEY_PATTERN, _KEY)]
@@ -70,9 +71,10 @@ class WorkspaceSelector(LabelSelector):
     """Labels that the nodes of a Workspace have: nodes that are made get them, existing ones are found by them.
 
     Attributes:
-        match_labels: labels by key, at least one of them your own, such as apps: phi-3. At most 32.
-        match_expressions: further terms that existing nodes must meet; only without instanceType, since nodes that
-            are made could not be labelled by them. At most 32.
+        match_labels: labels by key, such as apps: phi-3, at most 32. At least one is your own; those of kaito.sh are
+            set by the controller, and left out of account.
+        match_expressions: up to 32 further terms, all of which existing nodes must meet. Only without instanceType,
+            since they do not tell which labels nodes that are made should get.
     """
 
     match_labels: Annotated[FrozenMap[str, _LabelValue], Limits(max_properties=32), _well_formed_keys()] = FrozenDict()
@@ -93,9 +95,10 @@ class PartitionSpec(KubeModel):
     """A share of the GPUs of existing nodes, instead of all of them.
 
     Attributes:
-        mode: what is shared: mig for a slice of one GPU, accelerator for some of a node's whole GPUs.
-        profile: the MIG profile of the slice, such as 1g.10gb; only for mode mig, which needs it.
-        count: how many whole GPUs of a node, at least 1; only for mode accelerator, which needs it.
+        mode: what the share is: mig for a slice of one GPU, accelerator for some of a node's whole GPUs.
+        profile: the MIG profile of the slice, SLICESg.MEMORYgb, such as 1g.10gb. Required for mode mig, and refused for
+            accelerator.
+        count: how many whole GPUs of a node, at least 1. Required for mode accelerator, and refused for mig.
     """
 
     mode: Annotated[str, Enum("mig", "accelerator")]
@@ -141,12 +144,16 @@ class ResourceSpec(KubeModel):
     """The nodes of a Workspace.
 
     Attributes:
-        count: how many nodes at least, from 1 to 1000; a preset that does not fit on so many gets as many as it needs.
-        instance_type: the cloud's name of the nodes to make, such as Standard_NC24ads_A100_v4 (see kaito skus); without
-            it, existing nodes with the labels of labelSelector are used and none is made. Can only be cleared later.
-        label_selector: the labels of the nodes, which tell a Workspace's nodes from others. Cannot be changed later.
-        preferred_nodes: names of existing nodes to take first. Deprecated and without effect; use labelSelector.
-        partition: a share of each node's GPUs; only for inference on one existing node. Cannot be changed later.
+        count: how many nodes there are at least, from 1 to 1000. Default: 1. A preset that does not fit on so many gets
+            as many as it needs, and each is paid for. Can be changed at any time.
+        instance_type: which nodes to make: a cloud's name for them, such as Standard_NC24ads_A100_v4 (see kaito skus),
+            in any case of letters. Without it none is made, and existing nodes with the labels of labelSelector are
+            used. Cannot be changed later, only cleared, and that where no nodes are made (--node-provisioner byo).
+        label_selector: the labels that tell the Workspace's nodes from others: nodes that are made get them, existing
+            ones are found by them. Cannot be changed later.
+        preferred_nodes: names of existing nodes to take first. Deprecated and without effect: use labelSelector.
+        partition: a share of a node's GPUs instead of all of them; only for inference on one existing node. Cannot be
+            changed later. Refused so far: it is not carried out yet.
     """
 
     count: Annotated[Int32, Limits(minimum=1, maximum=1000)] = 1

@@ -9,13 +9,14 @@ from kaito.kube.schema_markers import Int32, ListMap
 
 
 class WantedClaim(KubeModel):
-    """A claim that the controller means to have; written here before it is made, so that its name outlives a crash.
+    """A claim that is written down before it is made, so that a crash makes no second one.
 
     Attributes:
         ordinal: which of the Workspace's nodes this is, from 0 on.
         incarnation: how often that node has been replaced; 0 for the first one.
         name: the name of the Machine or NodeClaim, such as ws0123456ab.
-        not_before: when it may be made; a node that goes again and again is replaced more and more slowly.
+        not_before: the time before which it is not made: a node that is lost again and again is replaced more and more
+            slowly, in the end every 10 minutes. Absent: at once.
     """
 
     ordinal: Int32
@@ -25,13 +26,13 @@ class WantedClaim(KubeModel):
 
 
 class PerformanceMetric(KubeModel):
-    """A figure that was measured.
+    """A figure, with its unit and how it was measured.
 
     Attributes:
         description: what was measured, in a few words for people.
         value: the figure, as a decimal in a text, such as "12345.6".
         unit: what the figure counts, such as tokens/min.
-        config: how it was measured, by the names of the settings, such as engine: vllm.
+        config: settings that it was measured with, by name, such as engine: vllm.
     """
 
     description: str = ""
@@ -57,13 +58,16 @@ class WorkspaceStatus(KubeModel):
     """What a Workspace has and how it is.
 
     Attributes:
-        observed_generation: the metadata.generation of the Workspace that this status speaks of.
-        state: in one word: Pending, Ready or NotReady for inference; Pending, Running, Succeeded or Failed for tuning.
-        conditions: what has been reached, and else what stands in the way; one for each type.
-        worker_nodes: the names of the nodes that the Workspace has now.
-        target_node_count: how many nodes the model needs; 0 until that is known.
-        node_claims: the Machines or NodeClaims that the controller means to have, one for each node.
-        next_ordinal: the ordinal of the next claim, if claims were given back; no name is given twice.
+        observed_generation: the metadata.generation of the Workspace that this status speaks of. If it is lower than
+            that of the Workspace, the last change has not been looked at yet.
+        state: all of it in one word. Of inference: Pending, Ready, or NotReady for what was Ready before. Of tuning:
+            Pending, Running, Succeeded or Failed.
+        conditions: what has been reached, and of what has not, what stands in the way and what to do about it.
+        worker_nodes: names of the nodes that the Workspace has now.
+        target_node_count: how many nodes there are to be: resource.count, or more if the model needs more; 0 until that
+            is known.
+        node_claims: the Machines or NodeClaims that the controller means to have, one for each node to be made.
+        next_ordinal: the ordinal of the next claim, once claims were given back: no name is used twice.
         performance: what the workload was measured to do when it started.
     """
 

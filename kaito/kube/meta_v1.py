@@ -69,7 +69,7 @@ class LabelSelector(KubeModel):
 
 
 class Condition(KubeModel):
-    """metav1.Condition: one observed aspect of an object's state.
+    """One aspect of an object's state, as it was last observed (metav1.Condition).
 
     Attributes:
         type: what it is about, such as Ready; an object has one condition of each type.

@@ -202,11 +202,18 @@ def plain(node: Any) -> Any:
 
 
 def _docstring(cls: type) -> tuple[str, dict[str, str]]:
-    """Returns the first paragraph and the Attributes section of a class's docstring, each text on one line."""
+    """Returns the first paragraph and the Attributes section of a class's docstring, each text on one line.
+
+    What the section says of a field goes on after a colon; here it begins like a sentence, as Kubernetes' own texts do.
+    """
     summary, _, rest = cleandoc(cls.__doc__ or "").partition("\n\n")
     section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", rest, re.MULTILINE)
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section.group(1) if section else "", re.MULTILINE)
-    return _one_line(summary), {name: _one_line(text) for name, text in entries}
+    return _one_line(summary), {name: _sentence(_one_line(text)) for name, text in entries}
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def _one_line(text: str) -> str:

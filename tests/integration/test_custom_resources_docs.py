@@ -27,6 +27,6 @@ async def test_the_page_on_custom_resources_runs_and_its_kind_is_accepted(contro
         explain = ("explain", "widgets.spec.ports", "--api-version=example.com/v1")
         # The API server publishes a kind's schema a moment after it serves the kind.
         explained = await eventually(lambda: control_plane.kubectl(*explain), retry_on=(KubectlError,))
-        assert "tells it from the others." in explained
+        assert "Tells it from the others." in explained
     finally:
         await control_plane.kubectl("delete", "crd", "widgets.example.com", "--wait=false")

@@ -137,7 +137,7 @@ def test_a_model_is_closed_and_inline_with_its_rules_and_descriptions() -> None:
     wheel = {
         "type": "object",
         "description": "What a car stands on.",
-        "properties": {"size": {"type": "integer", "format": "int64", "description": "inches, across."}},
+        "properties": {"size": {"type": "integer", "format": "int64", "description": "Inches, across."}},
         "required": ["size"],
         "x-kubernetes-validations": [wheel_rule],
     }
@@ -151,10 +151,10 @@ def test_a_model_is_closed_and_inline_with_its_rules_and_descriptions() -> None:
                 "items": wheel,
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["size"],
-                "description": "all of them.",
+                "description": "All of them.",
             },
             "spare": wheel | {"x-kubernetes-validations": [wheel_rule, spare_rule]},
-            "plateNumber": {"type": "string", "description": "given by the authority."},
+            "plateNumber": {"type": "string", "description": "Given by the authority."},
             "seen": {"type": "string", "format": "date-time"},
         },
         "required": ["plateNumber", "seen"],
@@ -247,7 +247,7 @@ class Point:
                 "type": "object",
                 "description": "A model that knows nothing of Kubernetes.",
                 "properties": {
-                    "depth": {"type": "integer", "format": "int64", "default": 1, "description": "how deep."},
+                    "depth": {"type": "integer", "format": "int64", "default": 1, "description": "How deep."},
                     "width": {
                         "type": "integer",
                         "format": "int64",
