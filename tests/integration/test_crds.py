@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +13,10 @@ from kaito.cli.crds import CRDFormat, render
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import RequestError
 from kaito.kube import custom_resource_definition
+from tests.operating.cluster import EXAMPLES, filled_in
 
 KAITO = "kaito.sh/v1beta1"
 OLD_KAITO = "kaito.sh/v1alpha1"
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PLACEHOLDERS = {
-    "ACR_REPO_HERE": "myregistry",
-    "ADAPTER_HERE": "adapters/phi-3",
-    "IMAGE_NAME_HERE": "phi-3",
-    "ACR_REGISTRY_SECRET_HERE": "registry-secret",
-}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
@@ -39,14 +32,8 @@ async def install(control_plane: ControlPlane, manifests: str) -> None:
 
 def example(name: str) -> dict[str, Any]:
     """A manifest of the walk-through as a user applies it, in the version that is stored."""
-    value: dict[str, Any] = yaml.safe_load(filled((EXAMPLES / name).read_text(encoding="utf-8")))
+    value: dict[str, Any] = yaml.safe_load(filled_in(name))
     return value | {"apiVersion": KAITO}
-
-
-def filled(manifest: str) -> str:
-    for placeholder, replacement in PLACEHOLDERS.items():
-        manifest = manifest.replace(placeholder, replacement)
-    return manifest
 
 
 def inference() -> dict[str, Any]:
@@ -84,16 +71,16 @@ def refusal(control_plane: ControlPlane, value: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    "manifest",
+    "name",
     [
-        pytest.param(path.read_text(encoding="utf-8"), id=path.stem)
+        pytest.param(str(path.relative_to(EXAMPLES)), id=path.stem)
         for path in sorted(EXAMPLES.glob("*/kaito_workspace_*.yaml"))
     ],
 )
 async def test_a_manifest_of_the_walk_through_goes_through_once_its_placeholders_are_replaced(
-    control_plane: ControlPlane, namespace: str, manifest: str
+    control_plane: ControlPlane, namespace: str, name: str
 ) -> None:
-    printed = await control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=filled(manifest))
+    printed = await control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=filled_in(name))
     assert printed.strip().endswith("created")
 
 
