@@ -21,8 +21,13 @@ def did_you_mean(given: str, known: Iterable[str]) -> str | None:
     length (`loar` for `lora`, `Standard_NC6_v3`), or by an end that is missing or is too much (`phi-3-mini`). An Azure
     type without GPUs (`Standard_D4s_v3`) is near to none that has some, though many letters agree.
     """
-    bare = _bare(given[:longest_compared])
-    near = ((_slips(bare, _bare(name)), name) for name in nearest(given, known, count=5) if _is_near(bare, _bare(name)))
+    given = given[:longest_compared]
+    bare = _bare(given)
+    near = (
+        ((_words_left(given, name), _slips(bare, _bare(name))), name)
+        for name in nearest(given, known, count=5)
+        if _is_near(bare, _bare(name))
+    )
     return min(near, key=lambda pair: pair[0], default=(0, None))[1]
 
 
@@ -43,6 +48,12 @@ def nearest(given: str, known: Iterable[str], *, count: int = 3) -> tuple[str, .
         return matcher.ratio() + contained
 
     return tuple(sorted(known, key=score, reverse=True)[:count])
+
+
+def _words_left(given: str, name: str) -> int:
+    """0: these are whole words that a name begins with (h100, of H100-NVL), so they are no slip for H200; else 1."""
+    rest = name[len(given) :] if name.lower().startswith(given.lower()) else ""
+    return 0 if len(_bare(given)) >= shortest_start and rest.startswith(("-", "_", "/")) else 1
 
 
 def _is_near(given: str, name: str) -> bool:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from kaito.catalog import Catalog, GpuSku, ModelPreset
     from kaito.cli.listing import Row
 
+smallest_named = 3
+"""Instance types that a message names, of many."""
+
 RuntimeName = Literal["vllm", "transformers"]
 DtypeName = Literal["float16", "int8", "bfloat16", "float8", "float4"]
 
@@ -22,7 +25,7 @@ ContextOption = Annotated[
 
 
 def models(
-    search: Annotated[str, typer.Argument(metavar="[TEXT]", help="Part of a name, alias or Hugging Face id.")] = "",
+    search: Annotated[str, typer.Argument(metavar="TEXT", help="Part of a name, alias or Hugging Face id.")] = "",
     runtime: RuntimeOption = None,
     fits: Annotated[
         str | None, typer.Option(help="Only what this instance type can serve.", metavar="INSTANCE_TYPE")
@@ -47,6 +50,7 @@ def models(
     from kaito.catalog import UnknownSku
     from kaito.sizing import fitting
 
+    _context_needs(fits, context)
     known = load_catalog(catalog)
     presets = sorted(_named(known, search), key=lambda preset: preset.name)
     presets = [
@@ -72,7 +76,7 @@ def models(
 
 
 def skus(
-    search: Annotated[str, typer.Argument(metavar="[TEXT]", help="Part of a name.")] = "",
+    search: Annotated[str, typer.Argument(metavar="TEXT", help="Part of a name.")] = "",
     cloud: Annotated[str | None, typer.Option(help="Only of azure, aws, arc or a cloud of your own.")] = None,
     gpu: Annotated[str, typer.Option(help="Part of the GPU's name, such as A100.")] = "",
     min_gpu_memory: Annotated[float, typer.Option(min=0, help="GiB that each GPU must have.", metavar="GIB")] = 0,
@@ -95,17 +99,21 @@ def skus(
     Try: kaito skus --gpu A100 --cloud azure; kaito skus --fits llama-3.3-70b-instruct --cloud aws;
     kaito skus --dtype float8 --min-gpu-memory 80.
     """
+    _context_needs(fits, context)
     known = load_catalog(catalog)
-    found = [
+    cloud = known_cloud(known, cloud)
+    named = [
         sku
         for sku in known.skus.values()
         if any(search.lower() in key.lower() for key in sku.keys)
-        and (everything or (sku.schedulable and not sku.retired))
-        and (cloud is None or cloud.lower() == sku.cloud)
+        and cloud in (None, sku.cloud)
         and any(gpu.lower() in name.lower() for name in (sku.gpu.name, sku.gpu.model))
         and sku.gpu.memory_gib >= min_gpu_memory
         and (dtype is None or dtype in sku.gpu.dtypes)
     ]
+    found = [sku for sku in named if everything or (sku.schedulable and not sku.retired)]
+    if named and not found:
+        fail(_only_with_all(named))
     nodes = {} if fits is None else _nodes(known, fits, found, context, runtime)
     if fits is not None:
         found = [sku for sku in found if sku.name in nodes]
@@ -115,6 +123,32 @@ def skus(
     count = {name: {"nodes": number} for name, number in nodes.items()}
     whole = [_sku_whole(sku) | count.get(sku.name, {}) for sku in found]
     show(whole, [_sku_row(sku, output) | count.get(sku.name, {}) for sku in found], output)
+
+
+def known_cloud(known: Catalog, cloud: str | None) -> str | None:
+    """The cloud as the catalogue writes it; one that it has not ends the command."""
+    from kaito.catalog import did_you_mean
+
+    clouds = {sku.cloud.lower(): sku.cloud for sku in known.skus.values()}
+    if cloud is None:
+        return None
+    if cloud.lower() not in clouds:
+        meant = did_you_mean(cloud, clouds)
+        asked = f"; did you mean {meant}?" if meant else ";"
+        fail(f"no cloud {cloud!r} in the catalogue{asked} choose among {', '.join(sorted(clouds))}")
+    return clouds[cloud.lower()]
+
+
+def _context_needs(fits: str | None, context: int | None) -> None:
+    if context is not None and fits is None:
+        fail("--context says what room --fits has to make; give --fits, too")
+
+
+def _only_with_all(hidden: list[GpuSku]) -> str:
+    """What a search found that is not shown unasked."""
+    named = [f"{sku.name} ({'retired' if sku.retired else 'not NVIDIA'})" for sku in hidden[:smallest_named]]
+    more = f" and {len(hidden) - smallest_named} more" if len(hidden) > smallest_named else ""
+    return f"only {', '.join(named)}{more}: to see what was retired or cannot be run on, add --all"
 
 
 def _nodes(

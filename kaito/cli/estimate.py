@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kaito.cli.catalog import RuntimeName, load_catalog
+from kaito.cli.catalog import RuntimeName, known_cloud, load_catalog, smallest_named
 from kaito.cli.listing import CatalogOption, Output, OutputOption, fail, show, table, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kaito.catalog import Catalog, GpuSku, ModelPreset
     from kaito.sizing import Part, Sizing
-
-smallest_named = 3
-"""Instance types of each cloud that are named when the asked one does not do."""
 
 
 def estimate(
@@ -52,6 +49,10 @@ def estimate(
     kaito estimate -m llama-3.3-70b-instruct --cloud aws; kaito estimate -m phi-4 --gpu L40S --gpu-count 2;
     kaito estimate -m phi-3-mini-4k-instruct -t Standard_NC6s_v3 --tuning qlora.
     """
+    _no_idle_flags(
+        {"--gpu-count": gpu_count != 1 and gpu is None, "--cloud": cloud is not None and (gpu or instance_type)},
+        {"--context-length": context_length, "--runtime": runtime, "--count": count != 1} if tuning else {},
+    )
     known = load_catalog(catalog)
     try:
         preset = known.model(model)
@@ -60,9 +61,20 @@ def estimate(
         fail(error)
     ask = _Ask(known, preset, context_length, runtime, count, tuning)
     if sku is None:
-        ask.rank(cloud, output)
+        ask.rank(known_cloud(known, cloud), output)
     else:
         ask.answer(sku, output)
+
+
+def _no_idle_flags(alone: Mapping[str, object], of_serving: Mapping[str, object]) -> None:
+    """Ends the command for a flag that would change nothing: the answer would be to another question."""
+    why = {"--gpu-count": "goes with --gpu", "--cloud": "ranks instance types; leave --instance-type and --gpu out"}
+    for flag, idle in alone.items():
+        if idle:
+            fail(f"{flag} {why[flag]}")
+    for flag, idle in of_serving.items():
+        if idle:
+            fail(f"{flag} is about serving, and does nothing with --tuning; leave one of them out")
 
 
 def _sku(known: Catalog, instance_type: str | None, gpu: str | None, gpu_count: int) -> GpuSku | None:
@@ -108,7 +120,7 @@ class _Ask:
 
     def rank(self, cloud: str | None, output: Output) -> None:
         """Prints the instance types that do, fewest nodes first, then smallest; exits with 1 when there are none."""
-        found = self._able(self._known.skus_of(None if cloud is None else cloud.lower()))
+        found = self._able(self._known.skus_of(cloud))
         if not found:
             of = f" of {cloud}" if cloud else ""
             fail(f"no instance type{of} does for {self._preset.name}; see kaito models {self._preset.name} -o yaml")

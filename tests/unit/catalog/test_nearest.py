@@ -20,6 +20,7 @@ NAMES = [*CATALOG.models, *CATALOG.skus]
         ("phi3_mini_4k_instruct", "phi-3-mini-4k-instruct"),
         ("phi-3-mini-4k-instruct-hf", "phi-3-mini-4k-instruct"),
         ("phi-3-mini", "phi-3-mini-4k-instruct"),
+        ("phi-3", "phi-3-mini-4k-instruct"),
         ("llama-2-7b-hf", "llama-2-7b"),
         ("falcno-7b", "falcon-7b"),
         ("falcon-7b-instuct", "falcon-7b-instruct"),
@@ -50,6 +51,11 @@ def test_short_words_bear_one_slip(typed: str, meant: str | None) -> None:
 
 def test_of_two_that_are_near_the_one_with_fewer_slips_is_meant() -> None:
     assert did_you_mean("transformer", ["transformed2", "transformers"]) == "transformers"
+
+
+def test_whole_words_at_the_start_are_no_slip_for_another_word() -> None:
+    assert did_you_mean("h100", ["H200", "H100-NVL"]) == "H100-NVL"
+    assert did_you_mean("H10", ["H100", "H100-NVL"]) == "H100"
 
 
 def test_nothing_is_near_to_nothing() -> None:
