@@ -1,17 +1,13 @@
-"""The webhook of `kaito manager`, as processes: what users read, and what holds while managers come and go."""
+"""The webhook of `kaito manager`, as a process that the API server reaches by its Service: what users read."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+import yaml
 
 from kaito.api.kaito_v1beta1 import Workspace
-from kaito.client import Client
-from kaito.client.errors import ApiError, Invalid
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import KubectlError
 from kaito.devcluster.ports import free_port
@@ -20,248 +16,71 @@ from kaito.kube.object_key import ObjectKey
 from kaito.testing import eventually
 from tests.operating.cluster import PHI_3, Cluster, filled_in, install_crds, workspace
 from tests.operating.manager_process import ManagerProcess
-from tests.operating.webhook_door import WebhookDoor
 
 TYPO = "phi-3-mini-4k-instrukt"
-Make = Callable[..., ManagerProcess]
+HOME = "webhook-home"
+"""The manager's own namespace, in which there is a Workspace from before the webhook, which refuses it."""
+PORT = free_port()
 
 
-@pytest.fixture
-async def place(control_plane: ControlPlane, client: Client, namespace: str) -> AsyncIterator[Cluster]:
-    """A namespace without a manager; in the end the configurations go, or nobody could write Workspaces again."""
+@pytest.fixture(scope="module")
+async def manager_arguments(control_plane: ControlPlane) -> AsyncIterator[tuple[str, ...]]:
+    """By its Service; in the end the configurations go, or nobody could write Workspaces again."""
     await install_crds(control_plane)
-    made = Cluster(control_plane, client, namespace)
-    yield made
+    await control_plane.kubectl("create", "namespace", HOME)
+    # A Service that is another name for this machine: there is no network of a cluster here.
+    service = ("--external-name", "localhost", "--tcp", str(PORT))
+    await control_plane.kubectl("--namespace", HOME, "create", "service", "externalname", "kaito-webhook", *service)
+    await control_plane.kubectl(
+        "--namespace", HOME, "apply", "-f", "-", input=yaml.safe_dump(workspace("old", preset=TYPO))
+    )
+    yield ("--namespace", HOME, "--webhook-port", str(PORT), "--webhook-service", f"kaito-webhook:{PORT}")
     kinds = "validatingwebhookconfiguration,mutatingwebhookconfiguration"
     await control_plane.kubectl("delete", kinds, "kaito", "--ignore-not-found")
-
-
-@pytest.fixture
-def make(place: Cluster, tmp_path: Path) -> Make:
-    """Makes a manager whose webhook listens on a port, and is reached there or elsewhere."""
-
-    def made(
-        name: str = "manager", *arguments: str, port: int | None = None, reached: int | None = None
-    ) -> ManagerProcess:
-        port = port or free_port()
-        flags = ["--namespace", place.namespace, "--webhook-port", str(port)]
-        if "--webhook-service" not in arguments:
-            flags += ["--webhook-url", f"https://127.0.0.1:{reached or port}"]
-        return ManagerProcess(place.plane.kubeconfig, tmp_path / f"{name}.log", *flags, *arguments)
-
-    return made
-
-
-async def refused(place: Cluster, obj: dict[str, Any]) -> str:
-    with pytest.raises(KubectlError) as error:
-        await place.apply(obj)
-    return error.value.stderr
+    await control_plane.kubectl("delete", "namespace", HOME, "--wait=false")
 
 
 async def test_kubectl_prints_what_is_wrong_and_warnings_and_the_managers_own_writes_pass(
-    place: Cluster, make: Make
+    cluster: Cluster, manager: ManagerProcess
 ) -> None:
-    async with make() as manager:
-        await manager.ready()
-        said = await refused(place, workspace("bad", preset=TYPO))
-        assert 'The Workspace "bad" is invalid: inference.preset.name: ' in said
-        assert 'did you mean "phi-3-mini-4k-instruct"?' in said
-        with pytest.raises(KubectlError) as error:
-            await place.kubectl("create", "--dry-run=server", "--warnings-as-errors", "-f", "-", text=filled_in(PHI_3))
-        assert "Warning: " in error.value.stderr
-        assert "Standard_NC6s_v3" in error.value.stderr
-        await place.apply(workspace("good"))
-        await place.ready("good")
-        await place.delete("good")
-        await place.gone("good")
-        assert manager.failures() == []
+    said = await refused(cluster, "bad")
+    assert 'The Workspace "bad" is invalid: inference.preset.name: ' in said
+    assert 'did you mean "phi-3-mini-4k-instruct"?' in said
+    with pytest.raises(KubectlError) as error:
+        await cluster.kubectl("create", "--dry-run=server", "--warnings-as-errors", "-f", "-", text=filled_in(PHI_3))
+    assert "Warning: " in error.value.stderr
+    assert "Standard_NC6s_v3" in error.value.stderr
+    await cluster.apply(workspace("good"))
+    await cluster.ready("good")
+    await cluster.delete("good")
+    await cluster.gone("good")
+    assert manager.failures() == []
 
 
-async def test_an_object_that_newer_rules_refuse_still_gets_finalizers_and_a_status_and_goes(
-    place: Cluster, make: Make
-) -> None:
-    await place.apply(workspace("old", preset=TYPO))
-    async with make() as manager:
-        await manager.ready()
-        await place.condition("old", "ResourceReady", "False")
-        await place.patch("workspace", "old", {"metadata": {"finalizers": ["example.com/held"], "labels": {"a": "b"}}})
-        with pytest.raises(KubectlError, match=r"inference\.preset"):
-            await place.patch("workspace", "old", {"inference": {"preset": {"name": f"{TYPO}s"}}})
-        await place.kubectl("delete", "workspace", "old", "--wait=false")
-        await place.patch("workspace", "old", {"metadata": {"finalizers": None}})
-        await eventually(lambda: _is_gone(place, "old"))
+async def refused(cluster: Cluster, name: str) -> str:
+    with pytest.raises(KubectlError) as error:
+        await cluster.apply(workspace(name, preset=TYPO))
+    return error.value.stderr
 
 
-async def _is_gone(place: Cluster, name: str) -> bool:
-    return await place.find(Workspace, name) is None
+async def test_an_object_that_newer_rules_refuse_still_gets_finalizers_and_a_status_and_goes(cluster: Cluster) -> None:
+    home = Cluster(cluster.plane, cluster.client, HOME)
+    await home.condition("old", "ResourceReady", "False")
+    await home.patch("workspace", "old", {"metadata": {"finalizers": ["example.com/held"], "labels": {"a": "b"}}})
+    with pytest.raises(KubectlError, match=r"inference\.preset"):
+        await home.patch("workspace", "old", {"inference": {"preset": {"name": f"{TYPO}s"}}})
+    await home.kubectl("delete", "workspace", "old", "--wait=false")
+    await home.patch("workspace", "old", {"metadata": {"finalizers": None}})
+
+    async def is_gone() -> bool:
+        return await home.find(Workspace, "old") is None
+
+    await eventually(is_gone)
 
 
-class Load:
-    """Good and bad Workspaces, one after the other, dry."""
-
-    def __init__(self, place: Cluster) -> None:
-        self._client, self._namespace = place.client, place.namespace
-        self.right = 0
-        self.unanswered: list[str] = []
-        self.wrong: list[str] = []
-        self.done = asyncio.Event()
-
-    async def run(self) -> None:
-        while not self.done.is_set():
-            await self.one(good=True)
-            await self.one(good=False)
-
-    async def one(self, *, good: bool) -> None:
-        """Tries one, and takes down what came of it."""
-        made = workspace("w") if good else workspace("w", preset=TYPO)
-        made["metadata"]["namespace"] = self._namespace
-        obj = Workspace.model_validate(made)
-        try:
-            await self._client.create(obj, dry_run=True)
-        except Invalid as error:
-            self._verdict(not good and "inference.preset" in str(error), f"refused: {error}")
-        except ApiError as error:
-            if "failed calling webhook" not in str(error):
-                self.wrong.append(str(error))
-            self.unanswered.append(str(error))
-        else:
-            self._verdict(good, f"passed: {obj.inference}")
-
-    def _verdict(self, right: bool, what: str) -> None:
-        self.right += right
-        if not right:
-            self.wrong.append(what)
-
-
-async def test_from_its_first_second_on_a_manager_gives_right_verdicts_or_none(place: Cluster, make: Make) -> None:
-    port = free_port()
-    async with make("first", port=port) as first:
-        await first.ready()
-    load = Load(place)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(load.run())
-        await eventually(lambda: len(load.unanswered) > 2)
-        assert load.right == 0
-        async with make("second", port=port):
-            await eventually(lambda: load.right > 20, timeout_s=30)
-            load.done.set()
-    assert load.wrong == []
-
-
-async def test_while_two_replicas_are_replaced_one_after_the_other_each_write_gets_its_verdict(
-    place: Cluster, make: Make
-) -> None:
-    load = Load(place)
-    async with WebhookDoor() as door:
-
-        async def start(name: str) -> ManagerProcess:
-            port = free_port()
-            manager = make(name, "--leader-elect", port=port, reached=door.port)
-            await manager.__aenter__()
-            await manager.ready()
-            door.behind[manager] = port
-            return manager
-
-        replicas = [await start("one"), await start("two")]
-        try:
-            await eventually(lambda: _works(load))
-            async with asyncio.TaskGroup() as group:
-                group.create_task(load.run())
-                for name in ("three", "four"):
-                    replicas.append(await start(name))
-                    seen = load.right
-                    await eventually(lambda seen=seen: load.right > seen + 20)  # type: ignore[misc]
-                    assert await replicas.pop(0).stop() == 0
-                    await eventually(lambda seen=load.right: load.right > seen + 20)  # type: ignore[misc]
-                load.done.set()
-        finally:
-            for manager in replicas:
-                await manager.stop()
-    assert (load.wrong, load.unanswered) == ([], [])
-
-
-async def _works(load: Load) -> bool:
-    """Whether the door has found a manager."""
-    await load.one(good=True)
-    works = load.right > 0
-    load.right = 0
-    load.unanswered.clear()
-    return works
-
-
-async def test_the_api_server_finds_it_by_its_service(place: Cluster, make: Make) -> None:
-    # A Service that is another name for this machine: there is no network of a cluster here.
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kaito-webhook"}}
-    await place.apply({**service, "spec": {"type": "ExternalName", "externalName": "localhost"}})
-    port = free_port()
-    async with make("manager", "--webhook-service", f"kaito-webhook:{port}", port=port) as manager:
-        await manager.ready()
-        said = await refused(place, workspace("bad", preset=TYPO))
-        assert "inference.preset.name" in said
-        found = await place.client.get(ValidatingWebhookConfiguration, ObjectKey("kaito"))
-        reached = found.webhooks[0].client_config.service
-        assert reached is not None
-        assert (reached.namespace, reached.name, reached.port) == (place.namespace, "kaito-webhook", port)
-
-
-OURS = """
-models:
-  our-model:
-    huggingface_id: ours/Our-Model
-    weights_gib: 3.5
-    context_tokens: 8192
-    attention: GQA
-    kv_bytes_per_token: 65536
-    disk_gib: 90
-    runtimes: [transformers]
-    license: proprietary
-    readiness_timeout_minutes: 10
-    source: [measured by us]
-skus:
-  rack-a: {cloud: onprem, gpu: L40S, gpu_count: 1, source: [ours]}
-"""
-
-
-async def test_a_config_map_brings_models_and_instance_types_without_a_restart(place: Cluster, make: Make) -> None:
-    ours = workspace("ours", preset="our-model", instance_type="rack-a")
-    await place.apply(workspace("early", preset="our-model", instance_type="rack-a"))
-
-    def laid(text: str) -> dict[str, Any]:
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "models"}, "data": {"ours.yaml": text}}
-
-    async with make("manager", "--catalog-config-map", "models") as manager:
-        await manager.ready()
-        assert "inference.preset.name" in await refused(place, ours)
-        assert await manager.metric("kaito_catalog_valid") == 1
-        models = await manager.metric("kaito_catalog_models")
-        await place.condition("early", "ResourceReady", "False")
-
-        await place.apply(laid(OURS))
-        await place.ready("early")
-        await place.apply(ours)
-        await place.ready("ours")
-        assert len(await place.claims("ours")) == 1
-        assert await manager.metric("kaito_catalog_models") == models + 1
-
-        await place.apply(laid(OURS.replace("3.5", "-1")))
-        (line,) = await eventually(lambda: manager.logged("catalogue is faulty"))
-        (fault,) = line["faults"]
-        assert fault.startswith(f"ConfigMap {place.namespace}/models: ours.yaml: models.our-model.weights_gib: ")
-        assert await manager.metric("kaito_catalog_valid") == 0
-        assert await manager.metric("kaito_catalog_models") == models + 1
-        await eventually(lambda: _told(place, "weights_gib"))
-
-        for name in ("early", "ours"):
-            await place.delete(name)
-        await place.kubectl("delete", "configmap", "models")
-        await eventually(lambda: _counts(manager, models))
-        assert "inference.preset.name" in await refused(place, ours)
-        assert await manager.metric("kaito_catalog_valid") == 1
-
-
-async def _told(place: Cluster, words: str) -> bool:
-    return words in await place.kubectl("get", "events", "--field-selector", "reason=CatalogFaulty")
-
-
-async def _counts(manager: ManagerProcess, models: float) -> bool:
-    return await manager.metric("kaito_catalog_models") == models
+async def test_the_api_server_finds_it_by_its_service(cluster: Cluster) -> None:
+    assert "inference.preset.name" in await refused(cluster, "bad")
+    found = await cluster.client.get(ValidatingWebhookConfiguration, ObjectKey("kaito"))
+    reached = found.webhooks[0].client_config.service
+    assert reached is not None
+    assert (reached.namespace, reached.name, reached.port) == (HOME, "kaito-webhook", PORT)
