@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher
 from functools import lru_cache
-from os.path import commonprefix
 
 longest_compared = 100
 """Characters of a given name that are looked at: comparing is quadratic, and the name is a stranger's."""
@@ -90,7 +89,8 @@ def _allowed_slips(given: str) -> int:
 
 def _slips(one: str, other: str) -> int:
     """Letters that are wrong, missing, too many or swapped with their neighbour (optimal string alignment)."""
-    start = len(commonprefix((one, other)))
+    letters = enumerate(zip(one, other, strict=False))
+    start = next((at for at, (left, right) in letters if left != right), min(len(one), len(other)))
     one, other = one[start:], other[start:]
     before: list[int] = []
     row = list(range(len(other) + 1))

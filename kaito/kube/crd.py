@@ -101,8 +101,18 @@ def _version(resource: type[Resource]) -> dict[str, Any]:
 
 
 def resource_schema(resource: type[Resource]) -> dict[str, Any]:
-    """Returns the schema of a kind, its rules as `kaito.kube.schema_markers.Rule` (see `kaito.kube.schema.plain`)."""
+    """Returns the schema of a kind, its rules as `kaito.kube.schema_markers.Rule` (see `kaito.kube.schema.plain`).
+
+    Raises:
+        SchemaError: a field has a type that a structural schema cannot express, or no object could ever be created.
+    """
     schema = schema_with_rules(resource)
+    if options(resource).status and "status" in schema.get("required", ()):
+        raise SchemaError(
+            f"{resource.__name__}.status: a status that must be there, in a kind whose status is written by its own "
+            f"verb: the API server drops it from new objects, so that none could be created; give it a default, such "
+            f"as Field(default_factory=…), or None"
+        )
     # The API server knows these itself and lets a CRD say almost nothing about them but that there is a name for
     # rules to blame.
     own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": _METADATA}

@@ -16,7 +16,8 @@ many faults as can be told. The same goes for a wrong type that an update leaves
 ``holds`` can rely on the schema of its value.
 
 **Less than the API server.** What it knows of metadata, of the scale subresource and of CEL's cost is not told here; a
-rule without ``holds``, or with one that raises, is taken to hold, and ``message_expression`` is not evaluated.
+rule without ``holds``, or with one that raises, is taken to hold. ``message_expression`` is not evaluated: its rule
+shows the given value, and ``message``.
 """
 
 from collections.abc import Mapping

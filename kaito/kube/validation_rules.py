@@ -17,6 +17,7 @@ _REASONS = {
     "FieldValueDuplicate": "Duplicate value",
     "FieldValueInvalid": "Invalid value",
 }
+_SCALARS = (str, int, float)
 _QUOTED = re.compile(r"\['((?:\\.|[^'\\])*)'\]")
 
 _told: set[int] = set()
@@ -78,7 +79,7 @@ def check_rules(report: Report, path: Path, value: Any, node: Node, old: Pair | 
     if path not in report.unsound:
         for rule in node.rules:
             if not _holds(rule, value, old):
-                _refuse(report, path, value, node, rule, anchor)
+                _refuse(report, path, value, node, rule, old, anchor)
     if isinstance(value, dict):
         for name, item in value.items():
             child = node.child(name)
@@ -108,16 +109,38 @@ def _holds(rule: Rule, value: Any, pair: Pair | None) -> bool:
         return True
 
 
-def _refuse(report: Report, path: Path, value: Any, node: Node, rule: Rule, anchor: Pair | None) -> None:
+def _refuse(
+    report: Report, path: Path, value: Any, node: Node, rule: Rule, old: Pair | None, anchor: Pair | None
+) -> None:
     if anchor is not None and not rule.uses_old_self and anchor.is_unchanged():
         return
     reason = rule.reason or "FieldValueInvalid"
     repeats = reason in ("FieldValueInvalid", "FieldValueDuplicate") and node.types not in (("object",), ("array",))
-    parts = [_REASONS[reason], *([shown(value)] if repeats else [])]
+    given = shown(value) if repeats else _given(rule, reason, value, old)
+    parts = [_REASONS[reason], *([given] if given else [])]
     if reason != "FieldValueDuplicate":
         parts.append(rule.message.strip() or f"failed rule: {rule.rule.strip()}")
     blamed = (*path, *_below(rule.field_path)) if rule.field_path else path
     report.add(blamed, reason, ": ".join(parts), at=path, keys_in_brackets=True)
+
+
+def _given(rule: Rule, reason: str, value: Any, pair: Pair | None) -> str:
+    """Returns what was given, where the rule's own words would tell it in CEL: ``message`` stands for them here."""
+    if not rule.message_expression or reason == "FieldValueRequired":
+        return ""
+    now = _at(value, rule.field_path)
+    if rule.uses_old_self and not rule.optional_old_self and pair is not None:
+        before = _at(pair.old, rule.field_path)
+        texts = [text for text in (before, now) if isinstance(text, str)]
+        return f"{shown(before or '')} cannot become {shown(now or '')}" if texts else ""
+    return shown(now) if isinstance(now, _SCALARS) or (reason == "FieldValueInvalid" and now is value) else ""
+
+
+def _at(value: Any, field_path: str) -> Any:
+    """Returns what is at a rule's field path; None: nothing."""
+    for part in _below(field_path) if field_path else ():
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _below(field_path: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from kaito.kube import AGE, CRDOptions, KubeModel, Limits, PrinterColumn, Resource, condition_column
-from kaito.kube.crd import custom_resource_definition
+from kaito.kube.crd import SchemaError, custom_resource_definition
 from kaito.kube.crd_options import Scale, label_column
 
 
@@ -133,3 +133,29 @@ def test_no_version_at_all_is_refused() -> None:
 def test_other_than_one_stored_version_is_refused(versions: tuple[type[Resource], ...]) -> None:
     with pytest.raises(ValueError, match=r"Widget\.example\.com: exactly one version is stored"):
         custom_resource_definition(*versions)
+
+
+class WidgetStatus(KubeModel):
+    """What there is."""
+
+
+def test_a_status_that_no_new_object_could_have_is_refused_where_it_is_dropped_from_new_ones() -> None:
+    class Bare(Resource, group="example.com", version="v1"):
+        """A kind without a default for its status."""
+
+        status: WidgetStatus
+
+    with pytest.raises(SchemaError, match=r"Bare\.status: .* none could be created; give it a default"):
+        custom_resource_definition(Bare)
+
+
+def test_a_status_without_a_verb_of_its_own_may_be_required() -> None:
+    class Whole(Resource, group="example.com", version="v1"):
+        """A kind whose status is written with the rest."""
+
+        status: WidgetStatus
+
+        crd: ClassVar[CRDOptions] = CRDOptions(status=False)
+
+    schema = custom_resource_definition(Whole)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert schema["required"] == ["status"]

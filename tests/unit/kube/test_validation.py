@@ -264,6 +264,57 @@ def broken_rule(*_: Any) -> bool:
     raise KeyError("oops")
 
 
+class Seat(KubeModel):
+    """A seat."""
+
+    number: str = ""
+    row: int = 1
+    labels: Annotated[
+        FrozenMap[str, str], Rule("…", "no label", message_expression="…", holds=lambda labels, _: "x" not in labels)
+    ] = FrozenDict()
+
+    cel_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("…", "no row", message_expression="…", field_path=".row", holds=lambda seat, _: seat["row"] != 13),
+        Rule(
+            "oldSelf",
+            "seats stay",
+            message_expression="…",
+            field_path=".number",
+            reason="FieldValueForbidden",
+            holds=lambda seat, old: seat.get("number") == old.get("number"),
+        ),
+        Rule(
+            "…",
+            "take one",
+            "…",
+            field_path=".number",
+            reason="FieldValueRequired",
+            holds=lambda seat, _: seat["row"] < 9,
+        ),
+    )
+
+
+class Ticket(Resource, group="example.com", version="v1"):
+    """A ticket."""
+
+    seat: Seat
+
+
+def test_a_rule_that_would_tell_what_was_given_in_cel_has_it_shown() -> None:
+    def messages(new: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
+        return [fault.message for fault in faults(Ticket, {"seat": new}, None if old is None else {"seat": old})]
+
+    assert messages({"row": 13, "labels": {"x": "y"}}) == [
+        "Invalid value: 13: no row",
+        "Required value: take one",
+        'Invalid value: {"x":"y"}: no label',
+    ]
+    assert messages({"number": "b"}, {"number": "a"}) == ['Forbidden: "a" cannot become "b": seats stay']
+    assert messages({}, {"number": "a"}) == ['Forbidden: "a" cannot become "": seats stay']
+    assert messages({"number": "x" * 999}, {})[0].startswith('Forbidden: "" cannot become "xxx')
+    assert len(messages({"number": "x" * 999}, {})[0]) < 320
+
+
 class Trap(Resource, group="example.com", version="v1"):
     """A kind with a rule that Python cannot check."""
 
