@@ -18,6 +18,10 @@ class YamlFault(ValueError):
     """A text is not YAML, or not of a kind that is read here; one line that says where."""
 
 
+class YamlTooLarge(YamlFault):
+    """A text has more values than are read here, which says nothing about whether it is right."""
+
+
 def parse_yaml(text: str, *, limit: int = most_nodes) -> object:
     """Returns what a YAML text says, None for an empty one.
 
@@ -28,14 +32,16 @@ def parse_yaml(text: str, *, limit: int = most_nodes) -> object:
         limit: values that it may have, each alias counted as all that it stands for.
 
     Raises:
-        YamlFault: it cannot be read, says a key twice, or is too deep or too large.
+        YamlFault: it cannot be read, says a key twice, is too deep, or (`YamlTooLarge`) has too many values.
     """
     try:
         _refuse_harmful(text, limit)
         return yaml.load(text, _UniqueKeyLoader)
+    except YamlFault:
+        raise
     # Constructors of numbers and dates raise what they please: ValueError, KeyError, AttributeError, …
     except Exception as error:
-        raise YamlFault(" ".join(str(error).split()) or type(error).__name__) from error
+        raise YamlFault(_one_line(str(error)) or type(error).__name__) from error
 
 
 def _refuse_harmful(text: str, limit: int) -> None:
@@ -66,9 +72,14 @@ def _refuse_harmful(text: str, limit: int) -> None:
             if event.anchor is not None:
                 sizes[event.anchor] = 1
         if depth > deepest:
-            raise yaml.YAMLError(f"more than {deepest} levels deep {event.start_mark}")
+            raise YamlFault(_one_line(f"more than {deepest} levels deep{event.start_mark}"))
         if nodes > limit:
-            raise yaml.YAMLError(f"more than {limit} values {event.start_mark}")
+            raise YamlTooLarge(_one_line(f"more than {limit} values{event.start_mark}"))
+
+
+def _one_line(text: str) -> str:
+    """Without the line breaks of PyYAML's messages, and its name for a text that has none."""
+    return " ".join(text.replace('in "<unicode string>", ', "at ").split())
 
 
 class _UniqueKeyLoader(FastLoader):

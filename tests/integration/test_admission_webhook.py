@@ -132,6 +132,7 @@ async def test_the_defects_of_all_kinds_in_the_manifest_of_the_guide_are_told_at
         said.append(refused.value.causes)
     assert said[0] == said[1]
     assert [cause.field for cause in said[0]] == [
+        "inference.adapters[0].strength",
         "inference.config",
         "inference.preset.accessMode",
         "metadata.annotations[kaito.sh/runtime]",

@@ -25,11 +25,13 @@ class AskedPreset:
         path: where it is asked for, such as ``inference.preset``.
         name: of the model.
         secret: name of the Secret with the token.
+        deprecated: paths of what is given and has no effect any more.
     """
 
     path: str
     name: str
     secret: str = ""
+    deprecated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,15 @@ def _name(metadata: Json) -> str:
 def _preset(node: Json, purpose: Purpose) -> tuple[AskedPreset, ...]:
     preset = _part(node, "preset")
     name = _text(preset, "name")
-    secret = _text(_part(preset, "presetOptions"), "modelAccessSecret")
-    return (AskedPreset(f"{purpose}.preset", name, secret),) if name else ()
+    options, path = _part(preset, "presetOptions"), f"{purpose}.preset"
+    # Public is the schema's default: nobody can tell whether it was given.
+    given = {
+        "accessMode": _text(preset, "accessMode") == "private",
+        "presetOptions.image": bool(_text(options, "image")),
+        "presetOptions.imagePullSecrets": bool(items(options, "imagePullSecrets")),
+    }
+    deprecated = tuple(f"{path}.{field}" for field, is_given in given.items() if is_given)
+    return (AskedPreset(path, name, _text(options, "modelAccessSecret"), deprecated),) if name else ()
 
 
 def _config(node: Json, purpose: Purpose) -> tuple[AskedConfig, ...]:

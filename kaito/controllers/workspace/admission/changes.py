@@ -27,7 +27,7 @@ def changes(case: Case) -> Iterable[Finding]:
         )
     was, is_now = (asked.annotations.get(keys.MODEL_STREAMING_ANNOTATION) for asked in (before, now))
     if was != is_now:
-        told = "not there" if was is None else shown(was)
+        told, back = ("not there", "leave it out") if was is None else (shown(was), "put it back")
         yield forbidden(
-            path(keys.MODEL_STREAMING_ANNOTATION), f"it was {told} and cannot be changed: put it back, or {RECREATE}"
+            path(keys.MODEL_STREAMING_ANNOTATION), f"it was {told} and cannot be changed: {back}, or {RECREATE}"
         )

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from kaito.catalog.yaml_text import YamlFault, parse_yaml
+from kaito.catalog import did_you_mean
+from kaito.catalog.yaml_text import YamlFault, YamlTooLarge, parse_yaml
 from kaito.client.client import Client
 from kaito.client.errors import KubeError, NotFound
 from kaito.controllers.workspace.admission.asked import Asked, AskedConfig, Json
-from kaito.controllers.workspace.admission.findings import Finding, Warned, meant, shown
+from kaito.controllers.workspace.admission.findings import Finding, Warned, shown
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.webhook import invalid, not_found
@@ -120,6 +121,8 @@ def _parsed(config: AskedConfig, found: ConfigMap) -> ConfigRead:
         return _unchecked(config, f"has {len(text)} characters under {config.key}, more than {LONGEST_TEXT}")
     try:
         document = parse_yaml(text, limit=MOST_VALUES)
+    except YamlTooLarge as error:
+        return _unchecked(config, f"has {error} under {config.key}")
     except YamlFault as error:
         return ConfigRead(findings=(invalid(config.path, config.name, f"{config.key} is not YAML: {error}"),))
     if document is not None and not isinstance(document, dict):
@@ -131,7 +134,9 @@ def _no_key(config: AskedConfig, found: ConfigMap) -> str:
     if config.key in found.binary_data:
         return f"the ConfigMap has the key {config.key} under binaryData: put the text under data"
     has = ", ".join(sorted(found.data)[:5]) or "none"
-    return f"the ConfigMap has not the key {config.key}; it has {has[:200]}{meant(config.key, found.data)}"
+    near = did_you_mean(config.key, found.data)
+    rename = f"; rename {shown(near)} to {config.key}" if near else ""
+    return f"the ConfigMap has not the key {config.key}; it has {has[:200]}{rename}"
 
 
 def _unchecked(config: AskedConfig, why: str) -> ConfigRead:

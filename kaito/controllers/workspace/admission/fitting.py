@@ -20,6 +20,12 @@ def fit(case: Case) -> Iterable[Finding]:
         yield from (Warned(INSTANCE_TYPE, note) for note in sizing.notes)
         if (fault := too_many_nodes(sizing)) is not None:
             yield invalid(INSTANCE_TYPE, case.asked.instance_type, fault)
+        elif sizing.nodes > case.asked.count and case.served is not None:
+            yield Warned(
+                "resource.count",
+                f"{case.served.name} needs {sizing.nodes} nodes of {case.asked.instance_type}, and so many are made: "
+                f"count ({case.asked.count}) is the least to have",
+            )
     elif isinstance(sizing, SizingError):
         if keys.BYPASS_RESOURCE_CHECKS_ANNOTATION in case.asked.annotations:
             yield Warned(INSTANCE_TYPE, f"{sizing}; let through by the annotation")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from kaito.controllers.workspace.admission.asked import Json
 from kaito.controllers.workspace.admission.case import Case, max_model_len
-from kaito.controllers.workspace.admission.findings import Finding, Warned, meant, shown
+from kaito.controllers.workspace.admission.findings import Finding, Warned, meant, shown, shown_value
 from kaito.runtime.webhook import invalid
 
 PATH = "inference.config"
@@ -21,7 +21,8 @@ def inference_config(case: Case) -> Iterable[Finding]:
         return
     for key in document:
         if key not in KNOWN:
-            yield Warned(PATH, f"{shown(str(key))} is not known and has no effect{meant(str(key), KNOWN)}")
+            near = f"; put it under vllm, as vllm.{_CONTEXT}" if meant(str(key), (_CONTEXT,)) or key == _CONTEXT else ""
+            yield Warned(PATH, f"{shown(str(key))} is not known and has no effect{near or meant(str(key), KNOWN)}")
     vllm = document.get("vllm")
     if vllm is not None and not isinstance(vllm, Mapping):
         yield _fault(case, f"vllm must be a mapping of vLLM's options, not {_kind(vllm)}")
@@ -38,7 +39,7 @@ def _context(case: Case, document: Json) -> Iterable[Finding]:
     if tokens is None:
         return
     if type(tokens) is not int or tokens < 1:
-        yield _fault(case, f"vllm.{_CONTEXT} is {shown(str(tokens))}; expected a whole number of tokens, such as 2048")
+        yield _fault(case, f"vllm.{_CONTEXT} is {shown_value(tokens)}; expected a whole number of tokens, such as 2048")
     elif model is not None and tokens > model.context_tokens:
         limit = model.context_tokens
         yield _fault(case, f"vllm.{_CONTEXT} is {tokens}; {model.name} takes {limit} tokens at most: lower it")

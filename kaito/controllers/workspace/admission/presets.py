@@ -44,6 +44,15 @@ def allowed(case: Case) -> Iterable[Finding]:
             )
 
 
+def deprecated(case: Case) -> Iterable[Finding]:
+    """Images with a model in them are of the past."""
+    for asked, _model in case.models:
+        for path in asked.deprecated:
+            yield Warned(
+                path, "deprecated and without effect: weights are downloaded, with the token of modelAccessSecret"
+            )
+
+
 def runtime(case: Case) -> Iterable[Finding]:
     """What runs the model must be able to."""
     model, runtime = case.served, case.runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from kaito.controllers.workspace.admission.asked import Json, items
@@ -10,6 +11,8 @@ from kaito.controllers.workspace.admission.findings import Finding, Warned
 from kaito.runtime.webhook import duplicate, invalid, required
 
 SPEC = "inference.template.spec"
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME = "use at most 63 lower case letters, digits and '-', with a letter or digit at both ends"
 SERVED_PORT = 5000
 """Where the Service of a Workspace leads."""
 
@@ -51,7 +54,9 @@ def _container(path: str, container: object, seen: set[str]) -> Iterable[Finding
             yield invalid(f"{path}.{field}", value, "expected text")
     name = container.get("name")
     if isinstance(name, str) and name:
-        if name in seen:
+        if not _LABEL.fullmatch(name):
+            yield invalid(f"{path}.name", name, _NAME)
+        elif name in seen:
             yield duplicate(f"{path}.name", name)
         seen.add(name)
 

@@ -17,16 +17,17 @@ from kaito.controllers.workspace.admission.fitting import fit
 from kaito.controllers.workspace.admission.inference_config import inference_config
 from kaito.controllers.workspace.admission.nodes import instance_type, name, selector
 from kaito.controllers.workspace.admission.partition import partition
-from kaito.controllers.workspace.admission.presets import adapters, allowed, known, runtime
+from kaito.controllers.workspace.admission.presets import adapters, allowed, deprecated, known, runtime
 from kaito.controllers.workspace.admission.template import template
 from kaito.controllers.workspace.admission.training_config import training_config
 from kaito.controllers.workspace.admission.tuning import tuning
+from kaito.controllers.workspace.admission.wording import worded
 from kaito.kube.validation import Fault, faults
 from kaito.runtime.webhook import Cause
 
 CHECKS: tuple[Check, ...] = (
     *(instance_type, selector, name, partition),
-    *(known, allowed, runtime, adapters, fit),
+    *(known, allowed, deprecated, runtime, adapters, fit),
     *(annotated, template, tuning, inference_config, training_config, changes),
 )
 MOST_CAUSES = 40
@@ -76,8 +77,13 @@ def judge(case: Case, workspace: Json, old: Json | None, configs: ConfigReads) -
         warnings += [f"{cause.field}: {cause.message} (as before, so it is let through)" for cause in causes & stood]
         causes -= stood
     ordered = sorted(causes, key=lambda cause: (_in_order(cause.field), cause.message))
-    for_the_rules = causes <= {Cause(*fault) for fault in schema if fault.reason not in _BLOCKING}
+    for_the_rules = causes <= {Cause(*fault) for fault in schema if _is_for_the_rules(fault)}
     return Verdict(_cut(ordered), tuple(dict.fromkeys(warnings)), for_the_rules)
+
+
+def _is_for_the_rules(fault: Fault) -> bool:
+    # A number out of its format's range is told by the API server without a field.
+    return fault.reason not in _BLOCKING and " with format " not in fault.message
 
 
 def _causes(findings: Iterable[Finding]) -> list[Cause]:
@@ -93,7 +99,7 @@ def _merged(schema: Sequence[Fault], own: Sequence[Cause], fixed: frozenset[str]
     closed = fixed | {fault.field for fault in schema if fault.reason == _UNREADABLE}
     ours = (cause for cause in own if cause.field not in told)
     return {
-        *(Cause(*fault) for fault in schema),
+        *(worded(fault) for fault in schema),
         *(cause for cause in ours if not any(_within(cause.field, path) for path in closed)),
     }
 

@@ -23,6 +23,9 @@ def workspace(base: str = "inference", **changes: Any) -> dict[str, Any]:
     return with_changes({"apiVersion": "kaito.sh/v1beta1"} | GOOD[base], fields)
 
 
+CONFIGURED = workspace(inference__config="settings")
+
+
 async def test_every_kind_of_fault_is_told_in_one_refusal_in_the_order_of_the_fields() -> None:
     bad = workspace(
         metadata__annotations={"kaito.sh/runtime": "vlm"},
@@ -30,16 +33,18 @@ async def test_every_kind_of_fault_is_told_in_one_refusal_in_the_order_of_the_fi
         resource__instanceType="Standard_NC6s_v3",
         inference__preset={"name": "phi-4", "accessMode": "secret"},
         inference__config="nowhere",
+        inference__adapters=[{"source": {"name": "a", "image": "example.com/a:1"}, "strength": "2"}],
     )
     said = await Court().judge(bad)
     assert list(said.causes) == [
+        "inference.adapters[0].strength",
         "inference.config",
         "inference.preset.accessMode",
         "metadata.annotations[kaito.sh/runtime]",
         "resource.count",
         "resource.instanceType",
     ]
-    assert said.message.startswith('Workspace.kaito.sh "bad-inference" is invalid: [inference.config: Not found: ')
+    assert said.message.startswith('Workspace.kaito.sh "bad-inference" is invalid: [inference.adapters[0].strength: ')
 
 
 async def test_what_cannot_be_read_is_told_once_and_nothing_that_follows_from_it() -> None:
@@ -110,6 +115,19 @@ async def test_names_are_known_in_any_case_of_letters(given_type: str) -> None:
         ({"metadata__annotations": {"kaito.sh/node-class-name": "x"}}, "has no effect here"),
         ({"metadata__annotations": {"kaito.sh/enable-lb": "True"}}, 'did you mean "kaito.sh/enablelb"?'),
         ({"resource__count": 3}, "3 were asked for"),
+        (
+            {"inference__preset": {"name": "llama-3.3-70b-instruct", "presetOptions": {"modelAccessSecret": "s"}}},
+            "resource.count: llama-3.3-70b-instruct needs 3 nodes of Standard_NC24ads_A100_v4, and so many are made",
+        ),
+        ({"inference__preset__accessMode": "private"}, "inference.preset.accessMode: deprecated and without effect"),
+        (
+            {"inference__preset__presetOptions": {"image": "example.com/a:1"}},
+            "inference.preset.presetOptions.image: deprecated and without effect",
+        ),
+        (
+            {"inference__preset__presetOptions": {"imagePullSecrets": ["a"]}},
+            "inference.preset.presetOptions.imagePullSecrets: deprecated and without effect",
+        ),
     ],
 )
 async def test_what_is_odd_is_let_in_with_a_warning(changes: dict[str, Any], warning: str) -> None:
@@ -117,6 +135,79 @@ async def test_what_is_odd_is_let_in_with_a_warning(changes: dict[str, Any], war
     assert said.allowed, said
     assert any(warning in text for text in said.warnings), said.warnings
     assert all(len(text) <= 256 for text in said.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "cause"),
+    [
+        (
+            {"inference__preset__accessMode": "Private"},
+            "inference.preset.accessMode",
+            'Unsupported value: "Private": supported values: "public", "private"; did you mean "private"?',
+        ),
+        (
+            {"inference__preset__accessMode": "x" * 300},
+            "inference.preset.accessMode",
+            'x…: supported values: "public", "private"',
+        ),
+        (
+            {"resource__labelSelector": None},
+            "resource.labelSelector",
+            "Required value: the labels of the nodes, which tell a Workspace's nodes from others",
+        ),
+        (
+            {"inference__adapters": [{"strength": "1"}]},
+            "inference.adapters[0].source",
+            "Required value: the image or volume that holds the adapter",
+        ),
+        (
+            {"metadata__name": "3x", "inference__preset__name": "phi-44"},
+            "metadata.name",
+            """Invalid value: "3x": the name is that of a Service too: """
+            """at most 63 lower case letters, digits and '-', a letter first""",
+        ),
+    ],
+)
+async def test_a_fault_of_schema_or_rules_says_what_was_given_what_is_allowed_and_what_was_meant(
+    changes: dict[str, Any], field: str, cause: str
+) -> None:
+    said = await Court().judge(workspace(**changes))
+    assert said.causes[field].endswith(cause)
+
+
+async def test_an_update_of_what_cannot_change_says_what_it_was_and_would_be() -> None:
+    new = workspace(resource__instanceType="Standard_NC6s_v3", metadata__annotations={"kaito.sh/runtime": "x"})
+    said = await Court().judge(new, workspace())
+    assert said.causes["resource.instanceType"].startswith(
+        'Forbidden: "Standard_NC24ads_A100_v4" cannot become "Standard_NC6s_v3": instanceType cannot be changed'
+    )
+
+
+async def test_what_was_not_there_is_to_be_left_out_and_what_was_to_be_put_back() -> None:
+    field = "metadata.annotations[kaito.sh/model-streaming]"
+    streaming = workspace(metadata__annotations={"kaito.sh/model-streaming": "disabled"})
+    said = await Court().judge(streaming, workspace())
+    assert "it was not there and cannot be changed: leave it out" in said.causes[field]
+    said = await Court().judge(workspace(), streaming)
+    assert 'it was "disabled" and cannot be changed: put it back' in said.causes[field]
+
+
+async def test_a_number_that_is_too_long_for_its_field_is_told_with_the_field() -> None:
+    said = await Court().phase("mutate", workspace(resource__count=10**12))
+    assert "must be of type integer with format int32" in said.causes["resource.count"]
+
+
+async def test_a_configuration_with_too_many_values_is_let_in_unchecked() -> None:
+    text = "\n".join(f"k{number}: 1" for number in range(6000))
+    said = await Court(config_maps={"settings": {"inference_config.yaml": text}}).judge(CONFIGURED)
+    assert said.allowed
+    assert "has more than 10000 values" in said.warnings[0]
+
+
+async def test_an_option_of_vllm_outside_of_vllm_is_told_where_it_belongs() -> None:
+    text = "max_model_len: 2048"
+    said = await Court(config_maps={"settings": {"inference_config.yaml": text}}).judge(CONFIGURED)
+    assert "put it under vllm, as vllm.max-model-len" in said.warnings[0]
 
 
 async def test_who_knows_better_may_bypass_the_sizing() -> None:
@@ -140,9 +231,6 @@ async def test_a_generated_name_is_judged_by_the_length_that_it_will_have() -> N
     generated = workspace(resource__count=2, metadata={"generateName": "a" * 48})
     assert list((await Court().judge(generated)).causes) == ["metadata.name"]
     assert (await Court().judge(workspace(metadata={"generateName": "phi-"}))).allowed
-
-
-CONFIGURED = workspace(inference__config="settings")
 
 
 async def test_both_phases_share_one_read_of_a_configmap_and_the_next_request_reads_anew() -> None:
