@@ -43,7 +43,7 @@ def _what_it_is(field: str) -> str:
         node = found
     text = str(node.get("description", ""))
     first = re.split(r"[;:.](?: |$)", text, maxsplit=1)[0]
-    return f": {first}" if first else ""
+    return f": {first[0].lower()}{first[1:]}" if first else ""
 
 
 @cache

@@ -153,12 +153,12 @@ async def test_what_is_odd_is_let_in_with_a_warning(changes: dict[str, Any], war
         (
             {"resource__labelSelector": None},
             "resource.labelSelector",
-            "Required value: the labels of the nodes, which tell a Workspace's nodes from others",
+            "Required value: the labels that tell the Workspace's nodes from others",
         ),
         (
             {"inference__adapters": [{"strength": "1"}]},
             "inference.adapters[0].source",
-            "Required value: the image or volume that holds the adapter",
+            "Required value: the image or volume that holds the adapter, and the adapter's name",
         ),
         (
             {"metadata__name": "3x", "inference__preset__name": "phi-44"},
