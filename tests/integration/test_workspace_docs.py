@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +22,7 @@ from kaito.client.transport import Request
 from kaito.controllers.workspace.admission.annotations import CHOICES, ONLY
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.kube.crd import resource_schema
+from kaito.kube.validation import faults
 from tests.operating.bad_workspaces import VERSIONS
 from tests.operating.cluster import install_crds
 from tests.operating.judged_namespace import judged_namespace
@@ -82,6 +85,77 @@ def test_every_field_stands_there_once_with_its_type_and_default_and_no_other() 
     assert sorted(asked) == sorted(entry for entry in expected if not entry[0].startswith("status"))
     given = [(path, kind) for path, kind, _text in told if path.startswith("status")]
     assert sorted(given) == sorted(entry[:2] for entry in expected if entry[0].startswith("status"))
+
+
+NODES = {"count": 1, "labelSelector": {"matchLabels": {"a": "b"}}}
+PRESET = {
+    "name": "m",
+    "accessMode": "public",
+    "presetOptions": {"image": "i", "imagePullSecrets": ["s"], "modelAccessSecret": "s"},
+}
+FILES = {"name": "n", "image": "i", "imagePullSecrets": ["s"]}
+SERVED = {"preset": PRESET, "config": "c", "adapters": [{"strength": "0", "source": FILES}]}
+WHOLE: tuple[dict[str, Any], ...] = (
+    {"resource": NODES | {"instanceType": "t", "preferredNodes": ["n"]}, "inference": SERVED},
+    {"resource": NODES | {"partition": {"mode": "mig", "profile": "1g.5gb", "count": 1}}, "inference": SERVED},
+    {
+        "resource": {
+            "labelSelector": {
+                "matchLabels": {"a": "b"},
+                "matchExpressions": [{"key": "k", "operator": "In", "values": ["v"]}],
+            }
+        },
+        "inference": {"template": {"spec": {}}, "adapters": [{"source": {"volumeSource": {}, "urls": ["u"]}}]},
+    },
+    {
+        "resource": NODES,
+        "tuning": {
+            "preset": PRESET,
+            "method": "lora",
+            "config": "c",
+            "input": FILES | {"urls": ["u"], "volumeSource": {}},
+            "output": {"image": "i", "imagePushSecret": "s", "volumeSource": {}},
+        },
+    },
+)
+"""Workspaces in which, taken together, each field has a value; no good ones, since only changes are looked at."""
+
+
+def changed(whole: dict[str, Any], path: str) -> dict[str, Any] | None:
+    """A copy in which the field has another value; None: it has not the field, or one with fields of its own."""
+    copied = copy.deepcopy(whole)
+    node: Any = copied
+    *way, last = path.replace("[]", ".0").split(".")
+    for step in way:
+        node = node[int(step)] if step.isdigit() and node else node.get(step) if isinstance(node, dict) else None
+        if not node:
+            return None
+    if not isinstance(node, dict) or last not in node:
+        return None
+    match node[last]:
+        case str() as text:
+            node[last] = {"mig": "accelerator", "public": "private", "In": "NotIn"}.get(text, f"{text}1")
+        case int() as number:
+            node[last] = number + 1
+        case list() as items if all(isinstance(item, str) for item in items):
+            node[last] = [*items, "other"]
+        case dict() as labels if path.endswith(("matchLabels", "volumeSource", "template")):
+            node[last] = labels | {"other": "value"}
+        case _:
+            return None
+    return copied
+
+
+def test_what_the_tables_say_may_change_may_and_what_may_not_is_refused() -> None:
+    told = {path: row[3] == "yes" for row in rows("field") if len(row) > 4 for path in code(row[0])}
+    found = {}
+    for path, whole in itertools.product(told, WHOLE):
+        new = changed(whole, path)
+        if new is not None:
+            refused = faults(kaito_v1beta1.Workspace, new, whole)
+            found[path] = not any("cannot be changed" in fault.message for fault in refused)
+    assert len(found) > 35
+    assert found == {path: told[path] for path in found}
 
 
 def test_every_annotation_of_users_stands_there_with_the_values_that_it_may_have() -> None:
