@@ -10,11 +10,16 @@ from kaito.kube.model import KubeModel
 
 
 def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(moment, "seconds")
 
 
 def _rfc3339_micro(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _utc(moment, "microseconds")
+
+
+def _utc(moment: datetime, timespec: str) -> str:
+    # Not strftime, which writes the year 1, Go's zero time, without its zeros: no API server takes that back.
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]

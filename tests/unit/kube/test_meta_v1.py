@@ -17,6 +17,11 @@ def test_times_are_written_in_whole_seconds_of_utc() -> None:
     assert condition.to_dict()["lastTransitionTime"] == "2026-01-02T03:04:05Z"
 
 
+def test_the_zero_time_of_go_has_all_its_zeros() -> None:
+    wire = {"type": "Ready", "status": "Unknown", "reason": "", "lastTransitionTime": "0001-01-01T00:00:00Z"}
+    assert Condition.model_validate(wire).to_dict() == wire
+
+
 def test_micro_times_have_six_decimals_even_when_they_are_zeros() -> None:
     spec = LeaseSpec(renew_time=MOMENT, acquire_time=MOMENT.replace(microsecond=0))
     assert spec.to_dict() == {
