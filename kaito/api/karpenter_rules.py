@@ -10,7 +10,9 @@ _NAME = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _DNS = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 KEY_PATTERN: Final = f"^({_DNS}/)?{_NAME}$"
 LABEL_VALUE_PATTERN: Final = f"^({_NAME})?$"
-TAINT_VALUE_PATTERN: Final = LABEL_VALUE_PATTERN
+TAINT_VALUE_PATTERN: Final = f"^(({_DNS}/)?{_NAME})?$"
+"""Karpenter's allows a domain, and Kubernetes' own no value at all; here both are taken."""
+CONDITION_REASON_PATTERN: Final = "^([A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?)?$"
 
 _WELL_KNOWN = (
     "beta.kubernetes.io/instance-type",

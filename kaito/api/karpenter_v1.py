@@ -6,6 +6,7 @@ from pydantic import Field
 
 from kaito.api import keys
 from kaito.api.karpenter_rules import (
+    CONDITION_REASON_PATTERN,
     IMMUTABLE,
     KEY_PATTERN,
     LABEL_VALUE_PATTERN,
@@ -117,9 +118,9 @@ class NodeClaimCondition(KubeModel):
         observed_generation: the generation that was looked at.
     """
 
-    type: Annotated[str, Limits(max_length=316)]
+    type: Annotated[str, Limits(max_length=316, pattern=KEY_PATTERN)]
     status: Annotated[str, Enum("True", "False", "Unknown")]
-    reason: Annotated[str, Limits(max_length=1024)] = ""
+    reason: Annotated[str, Limits(max_length=1024, pattern=CONDITION_REASON_PATTERN)] = ""
     message: Annotated[str, Limits(max_length=32768)] = ""
     last_transition_time: Annotated[Time | None, Required()] = None
     observed_generation: Annotated[int | None, Limits(minimum=0)] = None

@@ -154,9 +154,7 @@ class MachineCondition(KubeModel):
     severity: str | None = None
     reason: str | None = None
     message: str | None = None
-    last_transition_time: Annotated[Time | None, WrapValidator(_time_or_none), WithJsonSchema({"type": "string"})] = (
-        None
-    )
+    last_transition_time: LenientTime = None
 
 
 class MachineStatus(KubeModel):

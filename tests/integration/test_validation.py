@@ -14,10 +14,9 @@ Where the two part, on purpose:
 """
 
 import json
-import re
 from collections.abc import AsyncIterator
 from itertools import count
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +24,6 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.devcluster.errors import RequestError
 from kaito.kube import (
     CRDOptions,
     FrozenDict,
@@ -43,6 +41,7 @@ from kaito.kube import (
 from kaito.kube.schema_markers import Enum, Int32, ListSet
 from kaito.kube.validation import faults
 from kaito.kube.validation_report import UNTYPED
+from tests.operating.verdicts import Verdict, server_says, verdict_of
 
 MESSAGES = ("no thirteen", "size stays", "no axe", "at most one door a wheel", "new ones are small", "born once")
 
@@ -151,20 +150,6 @@ OBJECTS = SOME | SPECS | either(None, 5, [])
 ALIKE = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
 
 
-class Verdict(NamedTuple):
-    """What a judge says of an object."""
-
-    fields: frozenset[str]
-    reasons: frozenset[tuple[str, str]]
-    is_partial: bool
-    messages: tuple[tuple[str, str], ...]
-
-    def message_of(self, field: str) -> str:
-        """What is said of a field, first."""
-        return next((message for name, message in self.messages if name == field), "")
-
-
-BROKEN_OFF = re.compile("evaluating rule:|did not match a supported operator")
 COLLECTION = "/apis/parity.example.com/v1/namespaces/default/gauges"
 
 
@@ -177,43 +162,8 @@ def gauge(spec: Any, name: str = "g", version: str = "v1") -> dict[str, Any]:
     }
 
 
-def server_says(control_plane: ControlPlane, method: str, path: str, obj: dict[str, Any]) -> Verdict:
-    try:
-        control_plane.request(method, f"{path}?dryRun=All&fieldValidation=Ignore", obj)
-    except RequestError as refused:
-        if refused.status != 422:
-            raise
-        answer = str(refused)
-        causes = json.loads(answer[answer.index("{") :])["details"]["causes"]
-    else:
-        causes = []
-    told = [(*_named(cause["field"], cause["message"]), cause) for cause in causes]
-    broken_off = [cause for cause in causes if BROKEN_OFF.search(cause["message"])]
-    kept = [(field, cause) for field, is_cause, cause in told if is_cause and cause not in broken_off]
-    return Verdict(
-        frozenset(field for field, _ in kept),
-        frozenset((field, cause["reason"]) for field, cause in kept),
-        bool(broken_off) or any("some validation rules were not checked" in cause["message"] for cause in causes),
-        tuple((field, cause["message"]) for field, cause in kept),
-    )
-
-
-def _named(field: str, message: str) -> tuple[str, bool]:
-    """The field that a cause is about, and whether it is one: some only repeat another."""
-    if field != "<nil>":
-        return field, True
-    in_text = re.search(r"Checked value must be of type .* in (\S+)$", message)
-    return (in_text[1], True) if in_text else ("", False)
-
-
 def ours(obj: Any, old: Any = None) -> Verdict:
-    found = faults(Gauge, obj, old)
-    return Verdict(
-        frozenset(fault.field for fault in found),
-        frozenset((fault.field, fault.reason) for fault in found),
-        False,
-        tuple((fault.field, fault.message) for fault in found),
-    )
+    return verdict_of(faults(Gauge, obj, old))
 
 
 def assert_alike(here: Verdict, there: Verdict, obj: Any, old: Any = None) -> None:

@@ -37,7 +37,7 @@ OPEN = st.recursive(
 )
 """Any JSON."""
 OPEN_OBJECTS = st.dictionaries(TEXT, OPEN, max_size=MANY)
-TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(  # noqa: DTZ001: hypothesis wants them naive
+TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(
     lambda moment: f"{moment.replace(microsecond=0, tzinfo=UTC).isoformat().removesuffix('+00:00')}Z"
 )
 """Moments as Kubernetes writes them: whole seconds, UTC."""
