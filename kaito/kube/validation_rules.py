@@ -80,6 +80,8 @@ def check_rules(report: Report, path: Path, value: Any, node: Node, old: Pair | 
         for rule in node.rules:
             if not _holds(rule, value, old):
                 _refuse(report, path, value, node, rule, old, anchor)
+    if _has_too_many(value, node):  # of which the API server asks no rule, and there may be thousands
+        return
     if isinstance(value, dict):
         for name, item in value.items():
             child = node.child(name)
@@ -90,6 +92,11 @@ def check_rules(report: Report, path: Path, value: Any, node: Node, old: Pair | 
         for index, item in enumerate(value):
             pair = old and old.item(index)
             check_rules(report, (*path, index), item, node.items, pair, pair or anchor)
+
+
+def _has_too_many(value: Any, node: Node) -> bool:
+    most = node.bounds.get("maxItems" if isinstance(value, list) else "maxProperties")
+    return most is not None and isinstance(value, (list, dict)) and len(value) > most
 
 
 def _holds(rule: Rule, value: Any, pair: Pair | None) -> bool:

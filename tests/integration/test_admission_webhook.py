@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kaito.catalog import Runtime
 from kaito.client import Client, Invalid, NotFound, load_config
 from kaito.controllers.workspace.admission.case import NodeProvisioner
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.devcluster.errors import KubectlError
+from kaito.devcluster.errors import KubectlError, RequestError
 from kaito.kube import ObjectKey
 from kaito.kube.core_v1 import ConfigMap
 from kaito.kube.frozen import FrozenDict
@@ -33,6 +36,7 @@ from tests.operating.bad_workspaces import (
 )
 from tests.operating.cluster import PHI_3, filled_in, install_crds
 from tests.operating.judged_namespace import CONFIGURATIONS, judged_namespace
+from tests.operating.wild_workspaces import JSON, PLACES, spoiled
 
 NAMESPACES: dict[str, tuple[NodeProvisioner, Runtime | None]] = {
     "admission-machine": ("machine", None),
@@ -216,3 +220,18 @@ async def test_both_versions_are_warned_alike(control_plane: ControlPlane) -> No
     print(text)
     assert 'metadata.annotations[kaito.sh/enablelb]: "true" has no effect: only "True" asks for a load balancer' in text
     assert 'did you mean "kaito.sh/runtime"?' in text
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
+@given(st.sampled_from(PLACES), JSON, st.sampled_from(VERSIONS))
+async def test_whatever_stands_in_a_workspace_the_answer_of_the_api_server_is_no_failure(
+    control_plane: ControlPlane, place: tuple[str, Any], value: Any, version: str
+) -> None:
+    manifest = {"apiVersion": version} | spoiled(*place, value)
+    path = f"/apis/{version}/namespaces/admission-machine/workspaces?dryRun=All&fieldValidation=Ignore"
+    status = 201
+    try:
+        await asyncio.to_thread(control_plane.request, "POST", path, manifest)
+    except RequestError as refused:
+        status = refused.status
+    assert status in (201, 400, 422)

@@ -98,6 +98,11 @@ class AdmissionRequest:
         return _plain(self._wire.options)
 
     @property
+    def size_bytes(self) -> int:
+        """How long the objects are, the one that would be and the one that is together."""
+        return len(bytes(self._wire.object)) + len(bytes(self._wire.old_object))
+
+    @property
     def lacks_object(self) -> bool:
         """Whether it comes without the object that it is about, which no API server does."""
         needed = {"CREATE": (self._wire.object,), "UPDATE": (self._wire.object, self._wire.old_object)}

@@ -13,6 +13,8 @@ from kaito.runtime.webhook import duplicate, invalid, required
 SPEC = "inference.template.spec"
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = "use at most 63 lower case letters, digits and '-', with a letter or digit at both ends"
+MOST_CONTAINERS = 200
+"""Containers that are looked at: more no node runs."""
 SERVED_PORT = 5000
 """Where the Service of a Workspace leads."""
 
@@ -36,7 +38,7 @@ def template(case: Case) -> Iterable[Finding]:
         return
     seen: set[str] = set()
     for kind in ("initContainers", "containers"):
-        for index, container in enumerate(items(spec, kind)):
+        for index, container in enumerate(items(spec, kind)[:MOST_CONTAINERS]):
             yield from _container(f"{SPEC}.{kind}[{index}]", container, seen)
     if not any(_listens(container) for container in containers):
         yield Warned(f"{SPEC}.containers", f"none declares port {SERVED_PORT}, where the Service of a Workspace leads")

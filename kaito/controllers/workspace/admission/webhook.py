@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from kaito.controllers.workspace.admission.config_maps import ConfigMaps
 from kaito.controllers.workspace.admission.verdict import Verdict, judge
 from kaito.kube.unstructured import UnstructuredObject, unstructured_class
 from kaito.runtime.webhook import AdmissionRequest, Denied, Webhook
+
+LARGE_BYTES = 64 * 1024
+"""An object above this size is judged in a thread: megabytes take a second, in which nothing else would be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class _Admission:
             before=None if old is None else read(old, namespace),
             documents=configs.documents,
         )
+        if request.size_bytes > LARGE_BYTES:
+            return await asyncio.to_thread(judge, case, workspace, old, configs)
         return judge(case, workspace, old, configs)
 
 

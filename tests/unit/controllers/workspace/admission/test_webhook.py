@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import asyncio
 import json
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kaito.controllers.workspace.admission.config_maps import LONGEST_TEXT
 from kaito.testing.fake_api import Fault, Hang, Refuse
 from tests.operating.bad_workspaces import BY_RULES, BY_WEBHOOK, good_workspaces, with_changes
+from tests.operating.wild_workspaces import JSON, PLACES, spoiled
 from tests.unit.controllers.workspace.admission.court import Court, review
 
 GOOD = good_workspaces(BY_RULES) | good_workspaces(BY_WEBHOOK)
@@ -290,31 +291,7 @@ async def test_v1alpha1_in_the_object_itself_makes_no_difference() -> None:
     assert await Court().judge(bad) == await Court().judge(bad | {"apiVersion": "kaito.sh/v1alpha1"})
 
 
-TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["phi-4", "Standard_NC6s_v3", "x" * 5000, "\x00", "a/b", ""]))
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
-    max_leaves=8,
-)
-
-
-def paths(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [at, *(path for key, value in below for path in paths(value, (*at, key)))]
-
-
-PLACES = [(name, path) for name, base in GOOD.items() for path in paths(base) if path]
 COURT = Court(config_maps={"settings": {"inference_config.yaml": "vllm: {}"}})
-
-
-def spoiled(name: str, path: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    manifest = copy.deepcopy(GOOD[name])
-    node: Any = manifest
-    for step in path[:-1]:
-        node = node[step]
-    node[path[-1]] = value
-    return manifest
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -334,6 +311,33 @@ async def test_nothing_that_stands_at_a_place_of_a_workspace_makes_it_fail(
 async def test_nothing_in_the_place_of_a_workspace_makes_it_fail(new: Any, old: Any) -> None:
     for role in ("mutate", "validate"):
         Court.answer(await COURT.body(role, review(new, old)))
+
+
+async def test_of_thousands_of_unknown_annotations_some_are_told() -> None:
+    unknown = {f"kaito.sh/runtim{number}": "vllm" for number in range(3000)}
+    said = await Court().judge(workspace(metadata__annotations=unknown))
+    assert len(said.warnings) == 10
+
+
+async def test_a_container_behind_more_than_a_node_runs_is_not_looked_at() -> None:
+    containers = [{"name": f"c{number}", "image": "a"} for number in range(200)]
+    template = {"spec": {"containers": [*containers, {}]}}
+    assert (await Court().judge(workspace("template", inference__template=template))).allowed
+
+
+async def test_a_large_object_leaves_the_event_loop_to_others_while_it_is_judged() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await Court().phase("mutate", workspace(resource__preferredNodes=["a" * 10] * 20_000))
+    task.cancel()
+    assert turns > 50
 
 
 @pytest.mark.parametrize(
