@@ -63,7 +63,7 @@ class RbacFlags:
     cloud: CloudOption = None
     node_provisioner: NodeProvisionerOption = NodeProvisioner.MACHINE
     catalog_config_map: CatalogConfigMapOption = CATALOG
-    webhook_port: WebhookPortOption = 9443
+    webhook_port: WebhookPortOption = None
     webhook_cert_dir: CertDirGivenOption = None
     metrics_secure: MetricsSecureOption = False
     leader_elect: LeaderElectOption = None

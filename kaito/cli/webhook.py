@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from kaito.runtime.webhook import Reach
 
 WebhookPortOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0,
         max=65535,
         envvar="KAITO_WEBHOOK_PORT",
         help="Where the webhook that checks Workspaces listens; 0: nothing checks them but the API server. On in a "
-        "cluster; outside only with --webhook-url (or --webhook-service).",
+        "cluster; outside only with --webhook-url (or --webhook-service). Default: 9443, or the port of a loopback "
+        "--webhook-url.",
     ),
 ]
 WebhookUrlOption = Annotated[
@@ -54,6 +55,7 @@ WebhookCertDirOption = Annotated[
     ),
 ]
 
+PORT = 9443
 HOW = "--webhook-url https://HOST:PORT, where the API server reaches this machine"
 _SERVICE = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(:(?P<port>[0-9]{1,5}))?")
 
@@ -62,7 +64,7 @@ _SERVICE = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(:(?P<port>[
 class WebhookFlags:
     """The flags of the webhook."""
 
-    webhook_port: WebhookPortOption = 9443
+    webhook_port: WebhookPortOption = None
     webhook_url: WebhookUrlOption = None
     webhook_service: WebhookServiceOption = None
     webhook_cert_dir: WebhookCertDirOption = None
@@ -90,7 +92,7 @@ class WebhookFlags:
         else:
             what = f"the webhook's certificates (Secret {NAME})"
             certificates = ObjectKey(NAME, place.own_namespace(asked or "--webhook-port", what))
-        return WebhookOptions(reached, certificates, address=f"{self._host()}:{self.webhook_port}")
+        return WebhookOptions(reached, certificates, address=self._address())
 
     def _asked(self, controllers: Collection[str]) -> str:
         """The flag that asks for a webhook; empty: none does.
@@ -121,16 +123,18 @@ class WebhookFlags:
         namespace = place.own_namespace("--webhook-service", f"the Service {name}")
         return InService(namespace, name, port)
 
-    def _host(self) -> str:
-        """Where to listen: everywhere, unless the API server comes by loopback."""
-        host = urlsplit(self.webhook_url or "").hostname or ""
+    def _address(self) -> str:
+        """Where to listen: where the API server comes to, if it comes by loopback; else everywhere."""
+        url = urlsplit(self.webhook_url or "")
+        host = url.hostname or ""
         try:
             loopback = host == "localhost" or ip_address(host).is_loopback
         except ValueError:
             loopback = False
         if not loopback:
-            return ""
-        return f"[{host}]" if ":" in host else host
+            return f":{PORT if self.webhook_port is None else self.webhook_port}"
+        port = (url.port or 443) if self.webhook_port is None else self.webhook_port
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def readable_directory(flag: str, path: Path) -> Path:

@@ -15,7 +15,7 @@ from kaito.cli.leader_election import ElectionFlags
 from kaito.cli.operator_flags import OperatorFlags
 from kaito.cli.place import Place
 from kaito.cli.serving import LogFlags, ServingFlags
-from kaito.cli.webhook import WebhookFlags
+from kaito.cli.webhook import PORT, WebhookFlags
 
 ROOT = Path(__file__).parents[3]
 GROUPS = (Place, OperatorFlags, CatalogFlags, WebhookFlags, ServingFlags, ElectionFlags, LogFlags)
@@ -38,7 +38,7 @@ def test_the_flags_of_the_deployment_are_parsed() -> None:
     context = load(command, COMMANDS[command]).make_context(command, arguments)
     given = {each.name: context.params[each.name] for each in fields(OperatorFlags)}
     assert OperatorFlags(**given).options().node_provisioner == "byo"
-    assert {each["containerPort"] for each in container["ports"]} == {8080, 8081, WebhookFlags().webhook_port}
+    assert {each["containerPort"] for each in container["ports"]} == {8080, 8081, PORT}
 
 
 def test_the_deployment_and_its_rights_agree_on_names() -> None:

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from kaito.cli.app import app
 from kaito.cli.operator_flags import parse_controllers
+from kaito.cli.place import Place
+from kaito.cli.webhook import WebhookFlags
 from tests.operating.manager_process import ManagerProcess
 
 RUNNER = CliRunner()
@@ -145,11 +147,27 @@ def test_a_taken_webhook_port_is_told_with_the_flag_that_chooses_another(kubecon
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         given = ["--kubeconfig", str(kubeconfig), "--cloud", "kwok", "--namespace", "default"]
-        given += ["--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--webhook-port", port]
+        given += ["--metrics-bind-address", "0", "--health-probe-bind-address", "0"]
         command = [sys.executable, "-m", "kaito", "manager", *given, "--webhook-url", f"https://127.0.0.1:{port}"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     assert f"kaito: --webhook-port: cannot listen on 127.0.0.1:{port}: Address already in use; choose" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        (WebhookFlags(webhook_url="https://127.0.0.1:9000"), "127.0.0.1:9000"),
+        (WebhookFlags(webhook_url="https://[::1]"), "[::1]:443"),
+        (WebhookFlags(webhook_url="https://127.0.0.1:9000", webhook_port=9001), "127.0.0.1:9001"),
+        (WebhookFlags(webhook_url="https://kaito.example.com"), ":9443"),
+        (WebhookFlags(webhook_service="kaito-webhook"), ":9443"),
+    ],
+)
+def test_the_webhook_listens_where_the_api_server_comes_to(flags: WebhookFlags, address: str) -> None:
+    options = flags.options(Place(namespace="default"), ["workspace"])
+    assert options is not None
+    assert options.address == address
 
 
 async def test_outside_of_a_cluster_it_says_that_no_webhook_checks_and_how_to_have_one(
