@@ -24,7 +24,7 @@ from kaito.controllers.machine.node import claim_owner
 from kaito.controllers.machine.reconciler import ClaimReconciler
 from kaito.controllers.webhooks import WebhookOptions, webhook_server
 from kaito.controllers.workspace.models import Models
-from kaito.controllers.workspace.plan import Planner
+from kaito.controllers.workspace.plan import Planner, own_selector
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.workload import WORKSPACE_SELECTOR, WorkloadOptions
 from kaito.hub import Hub
@@ -299,7 +299,7 @@ def _awaited_labels(workspace: Workspace, *, existing_only: bool) -> Iterable[st
     """The labels of the existing nodes that a Workspace waits for; none if it has nodes made."""
     if workspace.resource.instance_type and not existing_only:
         return ()
-    return _terms(dict(workspace.resource.label_selector.match_labels))
+    return _terms(dict(own_selector(workspace).match_labels))
 
 
 def _label_terms(node: Node) -> Iterable[str]:

@@ -23,7 +23,7 @@ from kaito.controllers.workspace.wanted import claim_request, is_of, wanted_clai
 from kaito.kube.conditions import is_true
 from kaito.kube.core_v1 import Node
 from kaito.kube.object_key import ObjectKey
-from kaito.kube.selectors import selector_predicate
+from kaito.kube.selectors import format_selector, selector_predicate
 from kaito.runtime.apply import NotOurs
 from kaito.runtime.events import EventRecorder
 
@@ -223,7 +223,7 @@ class NodeSupply:
         names = tuple(node.metadata.name for node in nodes)
         if len(nodes) >= plan.nodes:
             return await self._assess_nodes(names, plan, claimed=False)
-        wanted = ", ".join(f"{key}={value}" for key, value in plan.node_labels.items())
+        wanted = format_selector(own_selector(workspace))
         instead = ", or set resource.instanceType to have nodes made" if self._made is not None else ""
         message = f"{len(nodes)} of {plan.nodes} ready nodes have the labels {wanted}: label some{instead}"
         return Supply(False, "NodeNotReady", message, names, claimed=False)
