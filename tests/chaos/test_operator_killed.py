@@ -12,7 +12,7 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.client import Client
 from kaito.client.transport import Request
 from kaito.devcluster.controlplane import ControlPlane
-from kaito.kube.apps_v1 import Deployment
+from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.kube.core_v1 import Service
 from kaito.testing import eventually
 from kaito.testing.fake_api import Drop, Fault
@@ -24,6 +24,8 @@ NAME = "killed"
 # More than either way takes: the last numbers kill nobody, and show that all before them were reached.
 WRITES_TO_READY = 24
 WRITES_TO_GONE = 14
+WRITES_TO_GROW = 36
+WRITES_TO_SHRINK = 30
 Choice = Callable[[Drop], Fault]
 """Makes the rule by which a manager dies: at which write."""
 
@@ -87,6 +89,52 @@ class Stage:
             await self.cluster.gone(NAME)
             assert next_one.failures() == []
         return fault.has_hit
+
+    async def count(self, before: int, after: int, choice: Choice, moment: Moment) -> bool:
+        """Changes the count of a Workspace that is ready, kills the manager on its way, and checks what comes of it.
+
+        Returns:
+            Whether the chosen write came.
+        """
+        async with self.manager() as doomed:
+            await doomed.ready()
+            await self.cluster.apply(workspace(NAME, count=before))
+            await self._counted(before)
+            kept = {claim.metadata.uid for claim in await self.cluster.claims(NAME)}
+            fault = self._doom(doomed, choice, moment)
+            await self.cluster.patch("workspace", NAME, {"resource": {"count": after}})
+            await eventually(
+                lambda: self._killed_or_counted(after), timeout_s=SETTLE_TIMEOUT_S, message="killed, or counted"
+            )
+            self.proxy.faults.clear()
+        async with self.manager() as next_one:
+            await self._counted(after)
+            assert next_one.failures() == []
+        left = {claim.metadata.uid for claim in await self.cluster.claims(NAME)}
+        assert left <= kept or kept <= left, "a node was replaced"
+        return fault.has_hit
+
+    async def _counted(self, count: int) -> None:
+        """Waits until as many nodes are there, each with a claim and a ready pod, and no more of anything."""
+        await eventually(
+            lambda: self._is_counted(count), timeout_s=SETTLE_TIMEOUT_S, interval_s=0.2, message=f"{count} nodes"
+        )
+
+    async def _is_counted(self, count: int) -> bool:
+        found = await self.cluster.get(Workspace, NAME)
+        claims, nodes = await self.cluster.claims(NAME), await self.cluster.nodes(NAME)
+        pods = await self.cluster.pods(NAME)
+        assert set(told(found).values()) == {"True"}
+        assert found.status.target_node_count == len(claims) == len(nodes) == len(pods) == count
+        assert {claim.name for claim in found.status.node_claims} == {claim.metadata.name for claim in claims}
+        assert {pod.spec.node_name for pod in pods} == {node.metadata.name for node in nodes}
+        many, one = await self.cluster.find(StatefulSet, NAME), await self.cluster.find(Deployment, NAME)
+        assert [workload.spec.replicas for workload in (many, one) if workload is not None] == [count]
+        assert (one is not None) == (count == 1)
+        return True
+
+    async def _killed_or_counted(self, count: int) -> bool:
+        return self._has_killed or await self._is_counted(count)
 
     def _doom(self, doomed: ManagerProcess, choice: Choice, moment: Moment) -> Fault:
         drop = Drop(handled=moment is Moment.BEFORE_IT_IS_ANSWERED, act=doomed.kill)
@@ -186,3 +234,36 @@ async def test_a_manager_killed_at_any_write_to_gone_is_carried_on_by_the_next(
 ) -> None:
     killed = await stage.delete(at(number), moment)
     assert killed or number > WRITES_TO_GONE // 2, "there were fewer writes than this test was made for"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "moment"),
+    [
+        (1, 2, "POST machines", Moment.BEFORE_IT_IS_ANSWERED),
+        (2, 1, "DELETE machines", Moment.BEFORE_IT_IS_ANSWERED),
+    ],
+)
+async def test_a_manager_killed_while_a_count_changes_is_carried_on_by_the_next(
+    stage: Stage, before: int, after: int, kind: str, moment: Moment
+) -> None:
+    assert await stage.count(before, after, first(kind), moment)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("number", range(1, WRITES_TO_GROW + 1))
+async def test_a_manager_killed_at_any_write_to_more_nodes_is_carried_on_by_the_next(
+    stage: Stage, number: int, moment: Moment
+) -> None:
+    killed = await stage.count(1, 3, at(number), moment)
+    assert killed or number > WRITES_TO_GROW // 2, "there were fewer writes than this test was made for"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("number", range(1, WRITES_TO_SHRINK + 1))
+async def test_a_manager_killed_at_any_write_to_fewer_nodes_is_carried_on_by_the_next(
+    stage: Stage, number: int, moment: Moment
+) -> None:
+    killed = await stage.count(3, 1, at(number), moment)
+    assert killed or number > WRITES_TO_SHRINK // 2, "there were fewer writes than this test was made for"

@@ -13,7 +13,7 @@ MAX_NAME_OF_MANY = 52
 _SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 
 MOST_NODES = 100
-"""Of one copy of a model: twice what the largest of the catalogue needs of the smallest GPUs that can run it."""
+"""Of one copy of a model. The largest of the catalogue needs 80 of the smallest that can run it."""
 
 EXPRESSIONS_TELL_NO_LABELS = (
     "nodes that are made get the labels of matchLabels, which expressions do not tell: use matchLabels, or leave "

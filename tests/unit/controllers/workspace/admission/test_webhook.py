@@ -84,6 +84,15 @@ async def test_a_change_of_labels_finalizers_or_status_is_not_judged() -> None:
     assert (said.allowed, said.warnings) == (True, [])
 
 
+async def test_the_managers_record_of_a_model_is_let_in_without_a_word_whatever_it_says() -> None:
+    court = Court()
+    for record in ('{"name": "model"}', "{", "x" * 10_000):
+        new = workspace(metadata__annotations={"kaito.sh/resolved-model": record})
+        assert await court.judge(new, workspace()) == (True, {}, [], "")
+        # The rest is judged as ever.
+        assert not (await court.judge(with_changes(new, {"resource.instanceType": "x"}))).allowed
+
+
 async def test_an_object_that_is_being_deleted_is_not_judged() -> None:
     new = workspace(inference__preset={"name": "phi-2"}, metadata__deletionTimestamp="2026-01-01T00:00:00Z")
     assert (await Court().judge(new, workspace())).allowed
