@@ -24,7 +24,7 @@ NAME = "killed"
 # More than either way takes: the last numbers kill nobody, and show that all before them were reached.
 WRITES_TO_READY = 24
 WRITES_TO_GONE = 14
-WRITES_TO_GROW = 36
+WRITES_TO_GROW = 50
 WRITES_TO_SHRINK = 30
 Choice = Callable[[Drop], Fault]
 """Makes the rule by which a manager dies: at which write."""
