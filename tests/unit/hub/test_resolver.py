@@ -47,6 +47,22 @@ async def test_over_a_socket_what_is_too_large_is_not_read_to_its_end(fake: Fake
             await Hub(url).resolve(MODEL)
 
 
+async def test_over_sockets_a_redirect_to_another_port_goes_without_the_token(fake: FakeHub) -> None:
+    elsewhere = FakeHub()
+    elsewhere.says("/config", answer(body=LLAMA))
+    async with fake.serve() as url, elsewhere.serve() as other:
+        fake.says(CONFIG, answer(307, location=f"{other}/config"))
+        assert (await Hub(url).resolve(MODEL, OWN)).attention == "GQA"
+    assert [each.authorization for each in (*fake.asked, *elsewhere.asked)] == ["Bearer hf_own", "Bearer hf_own", ""]
+
+
+async def test_over_a_socket_redirects_are_counted(fake: FakeHub) -> None:
+    fake.says(CONFIG, answer(307, location=CONFIG))
+    async with fake.serve() as url:
+        with pytest.raises(HubUnavailable, match="more than 5 times"):
+            await Hub(url).resolve(MODEL)
+
+
 async def test_where_nobody_listens_the_error_says_what_to_do_without_a_way_out() -> None:
     with pytest.raises(HubUnavailable, match="set HF_ENDPOINT to a hub within, or add the model to the catalogue"):
         await Hub("http://127.0.0.1:9").resolve(MODEL)
