@@ -168,7 +168,7 @@ def _workspace(
         applier,
         planner,
         options.made,
-        replace(options.workload, hub_endpoint="" if options.hub.is_public else options.hub.endpoint),
+        replace(options.workload, hub_endpoint=options.hub.endpoint_for_pods),
         options.now,
         registry,
         manager.events,

@@ -66,9 +66,9 @@ class Hub:
         return cls(endpoint, HubToken(token, "the operator's environment") if token else None)
 
     @property
-    def is_public(self) -> bool:
-        """Whether it is the one that everybody asks who was not told of another."""
-        return self.endpoint == PUBLIC_HUB
+    def endpoint_for_pods(self) -> str:
+        """What pods must be told of it; empty: nothing, since it is the public one, or none."""
+        return self.endpoint if self.endpoint != PUBLIC_HUB and _is_sound(self.endpoint) else ""
 
     async def resolve(self, model_id: str, token: HubToken | None = None) -> ModelPreset:
         """Returns what a model weighs, needs and can do. Takes at most a minute.
@@ -82,7 +82,11 @@ class Hub:
             ModelUnusable: it cannot be served.
             NoSuchModel: there is none of that name.
         """
-        self._check_endpoint()
+        if not _is_sound(self.endpoint):
+            raise HubUnavailable(
+                f"HF_ENDPOINT of the operator is no URL of a hub that could tell what {model_id} is: it must "
+                f"be http(s)://HOST[:PORT][/PATH], without user and password, which belong into HF_TOKEN"
+            )
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT_S), self._connect() as transport:
                 asking = Asking(transport, self.endpoint, model_id)
@@ -137,17 +141,14 @@ class Hub:
             return ModelUnusable(f"{model_id}: {cause} ({told}): {secret}")
         return ModelUnusable(f"{model_id}: {self.endpoint} answered {told}")
 
-    def _check_endpoint(self) -> None:
-        try:
-            parts = urlsplit(self.endpoint)
-            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound or "@" in parts.netloc or parts.query or parts.fragment:
-            raise HubUnavailable(
-                "HF_ENDPOINT of the operator is no URL of a hub: it must be http(s)://HOST[:PORT][/PATH], without "
-                "user and password, which belong into HF_TOKEN"
-            )
+
+def _is_sound(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and "@" not in parts.netloc and not parts.query and not parts.fragment
 
 
 def _files_of(page: object) -> Iterator[HubFile]:

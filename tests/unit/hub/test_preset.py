@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kaito.catalog import ModelPreset
 from kaito.hub import ModelUnusable
@@ -96,3 +100,21 @@ def test_what_cannot_be_served_is_told_with_its_name_and_cause(
         made(config, gib)
     assert str(refused.value).startswith("Org/Some-Model: ")
     assert said in str(refused.value)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["float16", "LlamaForCausalLM", "x" * 200]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(LLAMA)), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*LLAMA, "text_config", "quantization_config", "auto_map"]), JSON))
+def test_whatever_a_config_says_there_is_an_entry_or_a_reason(changes: dict[str, object]) -> None:
+    with contextlib.suppress(ModelUnusable):
+        entry = made({**LLAMA, **changes})
+        assert ModelPreset.model_validate_json(entry.model_dump_json(exclude_defaults=True)) == entry

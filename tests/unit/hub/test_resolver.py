@@ -221,14 +221,14 @@ def test_an_endpoint_that_is_none_is_told_by_the_name_of_its_variable(fake: Fake
     with pytest.raises(HubUnavailable, match="HF_ENDPOINT of the operator is no URL") as error:
         run(fake.hub(endpoint).resolve(MODEL))
     assert "pass@" not in str(error.value)
+    assert fake.hub(endpoint).endpoint_for_pods == ""
     assert fake.asked == []
 
 
 def test_the_environment_tells_endpoint_and_token() -> None:
-    assert Hub.from_environment({}).is_public
+    assert Hub.from_environment({}).endpoint_for_pods == ""
     told = Hub.from_environment({"HF_ENDPOINT": "https://hub.test/", "HF_TOKEN": " hf_secret\n"})
-    assert told.endpoint == "https://hub.test"
-    assert not told.is_public
+    assert told.endpoint == told.endpoint_for_pods == "https://hub.test"
     assert "hf_secret" not in repr(HubToken("hf_secret", "x"))
 
 
