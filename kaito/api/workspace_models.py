@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from kaito.api.data_url import DataURL
 from kaito.api.images import ConfigMapName, ImageReference, SecretName
-from kaito.api.text_rules import form, found, no_placeholder
+from kaito.api.text_rules import DNS_SUBDOMAIN, form, found, no_placeholder
 from kaito.api.workspace_rules import (
     kept,
     lower_ascii,
@@ -97,8 +97,8 @@ class AdapterSource(DataSource):
     """Where an adapter comes from: a volume or an image; exactly one of them.
 
     Attributes:
-        name: the adapter's name, by which requests choose it: at most 63 lower case letters, digits and '-'. Required,
-            and unlike those of the other adapters.
+        name: the adapter's name, by which requests choose it: at most 63 lower case letters, digits, '-' and '.'.
+            Required, and unlike those of the other adapters.
         urls: not for adapters: refused if given. An adapter comes from an image or a volume.
         volume_source: a volume that holds the adapter's files, adapter_config.json and adapter_model.safetensors, at
             its top; written as in a pod, such as persistentVolumeClaim: {claimName: adapters}.
@@ -113,8 +113,8 @@ class AdapterSource(DataSource):
         Limits(max_length=63),
         no_placeholder("a name for the adapter"),
         form(
-            "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-            "not the name of an adapter: use lower case letters, digits and '-', with a letter or digit at both ends",
+            f"^{DNS_SUBDOMAIN}$",
+            "not the name of an adapter: use lower case letters, digits, '-' and '.', a letter or digit at both ends",
         ),
     ] = ""
     # Without the rules of addresses: for ten adapters with a hundred each they would be over the API server's budget.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ TORCH_PORT = 29500
 """torch's rendezvous port, on which the pods of one model find each other."""
 PROBE_PERIOD_S = 10
 ADAPTERS_DIR = "/mnt/adapter"
+_MAX_PART = 63
 WORKSPACE_SELECTOR = (keys.WORKSPACE_LABEL,)
 """Labels by which a workload's pods are found, and watched."""
 DEFAULT_IMAGE = "ghcr.io/kaito-project/kaito-python/inference:0.1.0"
@@ -203,7 +205,7 @@ def _volumes(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
         volumes.append({"name": "adapters", "emptyDir": {}})
     for adapter in adapters:
         if adapter.source.volume_source is not None:
-            volumes.append({"name": f"adapter-{adapter.source.name}"[:63], **adapter.source.volume_source})
+            volumes.append({"name": _part_name("adapter", adapter.source.name), **adapter.source.volume_source})
     return volumes
 
 
@@ -214,15 +216,24 @@ def _mounts(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
         if adapter.source.image:
             mounts.append({"name": "adapters", "mountPath": path, "subPath": adapter.source.name})
         else:
-            mounts.append({"name": f"adapter-{adapter.source.name}"[:63], "mountPath": path, "readOnly": True})
+            mounts.append({"name": _part_name("adapter", adapter.source.name), "mountPath": path, "readOnly": True})
     return mounts
 
 
 def _puller(adapter: AdapterSpec, options: WorkloadOptions) -> dict[str, Any]:
     path = f"{ADAPTERS_DIR}/{adapter.source.name}"
     return {
-        "name": f"puller-{adapter.source.name}"[:63],
+        "name": _part_name("puller", adapter.source.name),
         "image": options.image,
         "command": ["python", "-m", "kaito.inference.pull", adapter.source.image, path],
         "volumeMounts": [{"name": "adapters", "mountPath": path, "subPath": adapter.source.name}],
     }
+
+
+def _part_name(prefix: str, adapter: str) -> str:
+    """Names a part of a pod after an adapter, whose own name may be longer, and may have dots in it."""
+    name = f"{prefix}-{adapter}"
+    if "." not in name and len(name) <= _MAX_PART:
+        return name
+    digest = hashlib.sha256(adapter.encode()).hexdigest()[:8]
+    return f"{name.replace('.', '-')[: _MAX_PART - len(digest) - 1]}-{digest}"

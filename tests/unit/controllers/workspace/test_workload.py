@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,22 @@ def test_an_adapter_image_is_pulled_before_and_a_volume_is_mounted(workspace: Ma
     assert mounts["/mnt/adapter/one"] == "adapters"
     assert mounts["/mnt/adapter/two"] == "adapter-two"
     assert {volume["name"] for volume in pod["volumes"]} == {"dshm", "adapters", "adapter-two"}
+
+
+def test_parts_of_a_pod_have_names_of_their_own_whatever_their_adapters_are_called(workspace: Make) -> None:
+    names = ["a.b", "a-b", "x" * 63, f"{'x' * 62}y", f"{'z' * 54}-end", "a" * 55]
+    volume: dict[str, Any] = {"emptyDir": {}}
+    adapters = [
+        {"source": {"name": f"{name}"[:63]} | ({"image": "r.example.com/a:1"} if pulled else {"volumeSource": volume})}
+        for name in names
+        for pulled in (True, False)
+    ]
+    pod = pod_of(built(workspace(inference={"preset": {"name": "phi-3-mini-4k-instruct"}, "adapters": adapters})))
+    made = [part["name"] for kind in ("initContainers", "volumes") for part in pod[kind]]
+    assert len(set(made)) == len(made)
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in made)
+    assert "adapter-a-b" in made
+    assert "adapter-" + "a" * 55 in made
 
 
 def test_the_environment_carries_strengths_and_the_models_secret(workspace: Make) -> None:
