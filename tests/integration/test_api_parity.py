@@ -21,6 +21,7 @@ from kaito.kube.schema_markers import VALIDATIONS
 from kaito.kube.validation import faults
 from tests.operating.bad_workspaces import BY_RULES, bad_workspaces, good_workspaces
 from tests.operating.cluster import install_crds
+from tests.operating.fuzzed_kinds import WORKSPACE
 from tests.operating.schema_strategies import objects
 from tests.operating.verdicts import server_says, verdict_of
 
@@ -36,6 +37,9 @@ ALIKE = settings(
 KINDS = {kind.resource_type.api_version: kind for kind in (kaito_v1alpha1.Workspace, kaito_v1beta1.Workspace)}
 SCHEMA = resource_schema(kaito_v1beta1.Workspace)
 GOOD = tuple(good | {"apiVersion": version} for good in good_workspaces(BY_RULES).values() for version in KINDS)
+MADE = objects(SCHEMA, WORKSPACE).map(
+    lambda made: {"apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "made"}, **made}
+)
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 1, 2, 1000, 1001, 2**31, 2**63, 1.5, 2.0, "", "2", "a", " ", "a b", "-a", "A", "a.b", "a/b",
     "a/b/c", "1.01", ".5", "0.", "\u00e4", "a\n", "NAME_HERE", "x" * 64, "x" * 300, "http://10.0.0.1/", "https://example.com/x",
@@ -135,7 +139,7 @@ def test_spoiled_manifests_are_judged_alike_when_they_are_new(control_plane: Con
     refusals: list[bool] = []
 
     @ALIKE
-    @given(st.sampled_from(GOOD).flatmap(spoiled))
+    @given((st.sampled_from(GOOD) | MADE).flatmap(spoiled))
     def check(bad: Json) -> None:
         differs, is_refused = difference(control_plane, "POST", collection(bad, "default"), bad)
         told.append(differs)
