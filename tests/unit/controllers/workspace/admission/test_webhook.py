@@ -93,6 +93,16 @@ async def test_the_managers_record_of_a_model_is_let_in_without_a_word_whatever_
         assert not (await court.judge(with_changes(new, {"resource.instanceType": "x"}))).allowed
 
 
+async def test_what_another_webhook_put_in_after_the_first_time_is_refused_the_second_time() -> None:
+    spoiled_later = workspace(inference__preset={"name": "phi-44"})
+    said = await Court().phase("validate", spoiled_later)
+    assert list(said.causes) == ["inference.preset.name"]
+    said = await Court().phase(
+        "validate", with_changes(workspace(), {"metadata.annotations": {"kaito.sh/runtime": "x"}})
+    )
+    assert list(said.causes) == ["metadata.annotations[kaito.sh/runtime]"]
+
+
 async def test_an_object_that_is_being_deleted_is_not_judged() -> None:
     new = workspace(inference__preset={"name": "phi-2"}, metadata__deletionTimestamp="2026-01-01T00:00:00Z")
     assert (await Court().judge(new, workspace())).allowed
