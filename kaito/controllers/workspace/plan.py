@@ -13,7 +13,7 @@ from kaito.catalog import Catalog, CurrentCatalog, GpuSku, ModelPreset, Runtime,
 from kaito.controllers.workspace.rules import EXPRESSIONS_TELL_NO_LABELS, no_service_name, too_long, too_many_nodes
 from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import LabelSelector
-from kaito.sizing import Sizing, SizingError, fits, size
+from kaito.sizing import Sizing, SizingError, fits, size, usable_runtimes
 
 
 class PlanError(Exception):
@@ -39,7 +39,7 @@ class Plan:
     Attributes:
         preset: the model.
         sku: the instance type to make nodes of; None when existing nodes are used.
-        sizing: nodes and GPUs; None when existing nodes are used.
+        sizing: nodes and GPUs; None when existing nodes are used, or when the user knows better than the estimate.
         runtime: what runs the model.
         nodes: how many nodes, each with one pod.
         gpus_per_node: GPUs that each pod asks for.
@@ -124,6 +124,9 @@ class Planner:
         try:
             sizing = size(preset, sku, count=workspace.resource.count, runtime=runtime, catalog=catalog)
         except SizingError as error:
+            if keys.BYPASS_RESOURCE_CHECKS_ANNOTATION in workspace.metadata.annotations:
+                able = runtime or (*usable_runtimes(preset, sku), *preset.runtimes)[0]
+                return Plan(preset, sku, None, able, workspace.resource.count, sku.gpu_count, labels)
             raise PlanError("DoesNotFit", "resource.instanceType", str(error)) from error
         if (fault := too_many_nodes(sizing)) is not None:
             raise PlanError("DoesNotFit", "resource.instanceType", fault)

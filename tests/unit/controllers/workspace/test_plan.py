@@ -122,6 +122,12 @@ def test_a_refusal_names_field_given_value_and_choices(planner: Planner, workspa
     assert [word for word in words if word not in error.message] == []
 
 
+def test_who_knows_better_gets_as_many_nodes_as_they_say(planner: Planner, workspace: Make) -> None:
+    bypass = {"kaito.sh/bypass-resource-checks": ""}
+    plan = planner.plan(workspace("llama-3.3-70b-instruct", "Standard_NC6s_v3", count=2, annotations=bypass))
+    assert (plan.nodes, plan.gpus_per_node, plan.makes_nodes) == (2, 1, True)
+
+
 @pytest.mark.parametrize(
     ("name", "count", "said"),
     [
