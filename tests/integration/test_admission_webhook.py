@@ -26,6 +26,8 @@ from kaito.kube.frozen import FrozenDict
 from kaito.kube.meta_v1 import LabelSelector
 from kaito.kube.unstructured import Unstructured, UnstructuredObject
 from kaito.testing import eventually
+from kaito.testing.fake_api import Fault, Hang
+from kaito.testing.fault_proxy import FaultProxy
 from tests.operating.bad_workspaces import (
     BY_RULES,
     BY_WEBHOOK,
@@ -235,3 +237,18 @@ async def test_whatever_stands_in_a_workspace_the_answer_of_the_api_server_is_no
     except RequestError as refused:
         status = refused.status
     assert status in (201, 400, 422)
+
+
+async def test_a_configmap_that_the_api_server_is_slow_to_tell_costs_a_second_and_a_warning(
+    control_plane: ControlPlane,
+) -> None:
+    manifest = {"apiVersion": VERSIONS[1]} | good_workspaces(BY_RULES)["inference"]
+    manifest["inference"] = manifest["inference"] | {"config": "settings"}
+    async with FaultProxy(control_plane.kubeconfig) as proxy, Client.from_config(proxy.config) as slow:
+        proxy.faults.add(Fault(Hang(), verb="get", resource="configmaps", times=None))
+        async with judged_namespace(slow, "admission-slow"):
+            create = ("create", "--dry-run=server", "-n", "admission-slow", "-f", "-")
+            text = json.dumps(manifest)
+            assert "created" in await control_plane.kubectl(*create, input=text)
+            with pytest.raises(KubectlError, match='ConfigMap "settings" was not read within 1 s: it was not checked'):
+                await control_plane.kubectl(*create, "--warnings-as-errors", input=text)
