@@ -58,7 +58,9 @@ def _tidied_term(made: Json) -> Json:
 
 
 def _tidied_inference(made: Json) -> Json:
-    return made if "preset" in made else without(made, "adapters")
+    if "preset" not in made:
+        return without(made, "adapters")
+    return made | {"adapters": _differently_named(made["adapters"])} if "adapters" in made else made
 
 
 def without(made: Json, *fields: str) -> Json:
