@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import pytest
-
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.kube.apps_v1 import Deployment, StatefulSet
 from kaito.testing import eventually
 from tests.operating.cluster import Cluster, workspace
 
 NAME = "counts"
-
-
-@pytest.fixture
-async def changeable(cluster: Cluster) -> Cluster:
-    """A cluster whose CRD lets the count change, whether or not the one that is installed does."""
-    crd = json.loads(await cluster.kubectl("get", "crd", "workspaces.kaito.sh", "-o", "json"))
-    for version in crd["spec"]["versions"]:
-        fields: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["resource"]["properties"]
-        fields["count"].pop("x-kubernetes-validations", None)
-    await cluster.kubectl(
-        "patch", "crd", "workspaces.kaito.sh", "--type=merge", "-p", json.dumps({"spec": crd["spec"]})
-    )
-    return cluster
 
 
 async def changed(cluster: Cluster, count: int) -> list[str]:
@@ -45,8 +27,7 @@ async def changed(cluster: Cluster, count: int) -> list[str]:
     return names
 
 
-async def test_nodes_are_added_and_given_back_without_one_that_is_replaced(changeable: Cluster) -> None:
-    cluster = changeable
+async def test_nodes_are_added_and_given_back_without_one_that_is_replaced(cluster: Cluster) -> None:
     await cluster.apply(workspace(NAME))
     await cluster.ready(NAME)
     (first,) = [claim.metadata.name for claim in await cluster.claims(NAME)]
