@@ -114,7 +114,7 @@ async def test_a_kind_of_all_that_python_people_write_is_accepted_and_explained(
         await control_plane.kubectl("wait", "crd", "sinks.sink.example.com", "--for=condition=Established")
         explained = await eventually(lambda: control_plane.kubectl("explain", "sinks.inner"), retry_on=(KubectlError,))
         assert "How wide." in explained
-        assert "how deep." in explained
+        assert "How deep." in explained
         collection = "/apis/sink.example.com/v1/namespaces/default/sinks"
         obj = {"apiVersion": "sink.example.com/v1", "kind": "Sink", "metadata": {"name": "s"}}
         stored = control_plane.request("POST", f"{collection}?dryRun=All&fieldValidation=Strict", obj)
