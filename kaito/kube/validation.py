@@ -36,7 +36,7 @@ __all__ = ["MAX_FAULTS", "Fault", "faults"]
 
 
 def faults(kind: type[Resource], obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> tuple[Fault, ...]:
-    """Returns all that the schema of a kind finds wrong with an object. Never raises, whatever the object.
+    """Returns all that the schema of a kind finds wrong with an object. No object, however odd, makes it raise.
 
     Of many faults `MAX_FAULTS` are returned and one more, with an empty field, that says so.
 
