@@ -20,9 +20,8 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         # What typer reads instead of the function's own.
-        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter for group in groups for parameter in _parameters(group)]
-        )
+        parameters = [parameter for group in groups for parameter in _parameters(group)]
+        command.__dict__["__signature__"] = inspect.Signature(parameters)
         command.__annotations__ = {}
         return command
 

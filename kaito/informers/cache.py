@@ -58,7 +58,7 @@ class Cache:
         live: Client,
         floors: WriteFloors,
         *,
-        options: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
+        options: InformerOptions = InformerOptions(),
         registry: CollectorRegistry | None = None,
         rng: random.Random | None = None,
         read_wait_s: float = READ_WAIT_S,

@@ -52,7 +52,7 @@ class Informer(Generic[R]):
         self,
         kind: type[R],
         transport: Transport,
-        options: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
+        options: InformerOptions = InformerOptions(),
         *,
         rng: random.Random | None = None,
         decoded: DecodedObjects | None = None,

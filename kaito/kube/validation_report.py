@@ -92,15 +92,15 @@ def written(path: Path, *, keys_in_brackets: bool) -> str:
     return text
 
 
-def shown(value: Any) -> str:
-    """Returns a value as the API server repeats it, cut to `MAX_VALUE_CHARACTERS`."""
+def shown(value: Any, most: int = MAX_VALUE_CHARACTERS) -> str:
+    """Returns a value as the API server repeats it, cut to so many characters."""
     if isinstance(value, float):
         return number(value)
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=repr)
     except (TypeError, ValueError, RecursionError):
         text = json_type(value)
-    return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}…"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def number(value: float) -> str:

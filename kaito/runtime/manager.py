@@ -101,7 +101,7 @@ class Manager:
         metrics_certificates: str | Path | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
-        cache: InformerOptions = InformerOptions(),  # noqa: B008 - frozen
+        cache: InformerOptions = InformerOptions(),
         leader_election: bool | LeaderElection | Elections = False,
         check_permissions: bool = True,
         rng: random.Random | None = None,

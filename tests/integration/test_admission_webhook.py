@@ -114,7 +114,8 @@ async def test_a_bad_workspace_is_refused_for_its_one_defect(client: Client, row
 @pytest.mark.parametrize(("name", "good"), good_workspaces(BY_RULES).items())
 async def test_what_the_rows_are_made_of_is_accepted(client: Client, name: str, good: dict[str, Any]) -> None:
     for version in VERSIONS:
-        await client.create(placed({"apiVersion": version} | good, "admission-machine"), dry_run=True)
+        admitted = await client.create(placed({"apiVersion": version} | good, "admission-machine"), dry_run=True)
+        assert admitted.metadata.uid, "the API server would have stored it"
 
 
 async def refusal(control_plane: ControlPlane, manifest: str, *options: str) -> str:

@@ -235,8 +235,11 @@ def create(control_plane: ControlPlane, value: dict[str, Any]) -> dict[str, Any]
     return answer
 
 
-def dry_run(control_plane: ControlPlane, value: dict[str, Any]) -> None:
-    control_plane.request("POST", f"{collection(value)}?fieldValidation=Strict&dryRun=All", value)
+def dry_run(control_plane: ControlPlane, value: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = control_plane.request(
+        "POST", f"{collection(value)}?fieldValidation=Strict&dryRun=All", value
+    )
+    return answer
 
 
 def release(control_plane: ControlPlane, path: str) -> None:
@@ -359,7 +362,8 @@ def test_requirements_that_karpenter_refuses_are_refused(
 )
 def test_requirements_that_karpenter_takes_are_taken(control_plane: ControlPlane, key: str) -> None:
     requirement = {"key": key, "operator": "Exists"}
-    dry_run(control_plane, changed(node_claim(), lambda n: n["spec"].update(requirements=[requirement])))
+    taken = dry_run(control_plane, changed(node_claim(), lambda n: n["spec"].update(requirements=[requirement])))
+    assert taken["spec"]["requirements"] == [requirement]
 
 
 def test_a_node_claims_spec_is_immutable_and_its_defaults_are_karpenters(control_plane: ControlPlane) -> None:

@@ -113,7 +113,7 @@ class Replica:
         *,
         reached: int = 0,
         clock: Clock | None = None,
-        policy: Policy = Policy(timedelta(days=90), timedelta(days=80)),  # noqa: B008 - frozen
+        policy: Policy = Policy(timedelta(days=90), timedelta(days=80)),
         **options: Any,
     ) -> None:
         self.clock = clock or Clock()

@@ -66,10 +66,21 @@ def create(control_plane: ControlPlane, value: dict[str, Any], namespace: str) -
     return answer
 
 
-def dry_run(control_plane: ControlPlane, value: dict[str, Any]) -> None:
-    control_plane.request(
+def dry_run(control_plane: ControlPlane, value: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = control_plane.request(
         "POST", f"{collection(value['apiVersion'], 'default')}?fieldValidation=Strict&dryRun=All", value
     )
+    return answer
+
+
+def asked(value: dict[str, Any]) -> dict[str, Any]:
+    """What a Workspace asks for, with the defaults of the schema."""
+    value = {name: copy.deepcopy(value[name]) for name in ("resource", "inference", "tuning") if name in value}
+    value["resource"].setdefault("count", 1)
+    for purpose in ("inference", "tuning"):
+        if "preset" in value.get(purpose, {}):
+            value[purpose]["preset"].setdefault("accessMode", "public")
+    return value
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,8 @@ def dry_run(control_plane: ControlPlane, value: dict[str, Any]) -> None:
     ],
 )
 def test_a_valid_inference_workspace_goes_through(control_plane: ControlPlane, change: Change) -> None:
-    dry_run(control_plane, changed(inference(), change))
+    sent = changed(inference(), change)
+    assert asked(dry_run(control_plane, sent)) == asked(sent)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,8 @@ def test_a_valid_inference_workspace_goes_through(control_plane: ControlPlane, c
     ],
 )
 def test_a_valid_tuning_workspace_goes_through(control_plane: ControlPlane, change: Change) -> None:
-    dry_run(control_plane, changed(tuning(), lambda w: change(w["tuning"])))
+    sent = changed(tuning(), lambda w: change(w["tuning"]))
+    assert asked(dry_run(control_plane, sent)) == asked(sent)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +158,6 @@ def test_adapters_configuration_and_data_can_change(
     control_plane: ControlPlane, namespace: str, start: Callable[[], dict[str, Any]], change: Change
 ) -> None:
     stored = create(control_plane, start(), namespace)
-    control_plane.request("PUT", f"{collection(KAITO, namespace)}/w", changed(stored, change))
+    sent = changed(stored, change)
+    answer: dict[str, Any] = control_plane.request("PUT", f"{collection(KAITO, namespace)}/w", sent)
+    assert (answer["metadata"]["generation"], asked(answer)) == (2, asked(sent))

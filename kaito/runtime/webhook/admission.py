@@ -109,8 +109,8 @@ class Webhook:
         failure_policy: FailurePolicy = "Fail",
         timeout_s: int = 10,
         side_effects: SideEffects = "None",
-        namespace_selector: LabelSelector = LabelSelector(),  # noqa: B008 - frozen
-        object_selector: LabelSelector = LabelSelector(),  # noqa: B008 - frozen
+        namespace_selector: LabelSelector = LabelSelector(),
+        object_selector: LabelSelector = LabelSelector(),
     ) -> None:
         self.kind: type[Resource] = kind
         self.operations = tuple(operations) or _operations_of(validate)

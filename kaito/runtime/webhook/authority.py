@@ -58,7 +58,7 @@ class OwnAuthority:
         client: Client,
         secret: ObjectKey,
         *,
-        policy: Policy = Policy(),  # noqa: B008 - frozen
+        policy: Policy = Policy(),
         poll_s: float = 10.0,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:

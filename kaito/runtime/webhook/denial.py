@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from pydantic import ValidationError
 
 from kaito.client.errors import Cause
 from kaito.kube.resource import ResourceType
+from kaito.kube.validation_report import shown
 
 _SHOWN_CHARACTERS = 100
 
@@ -67,7 +67,11 @@ def required(field: str, why: str = "") -> Cause:
 def unsupported(field: str, given: object, allowed: Iterable[object]) -> Cause:
     """A value that is none of those that are known."""
     known = ", ".join(_shown(value) for value in allowed)
-    return Cause(field, "FieldValueNotSupported", f"Unsupported value: {_shown(given)}: supported values: {known}")
+    return Cause(
+        field,
+        "FieldValueNotSupported",
+        f"Unsupported value: {_shown(given)}: supported values: {known}",
+    )
 
 
 def forbidden(field: str, why: str) -> Cause:
@@ -146,8 +150,7 @@ def _sentence(causes: tuple[Cause, ...]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return shown(value, _SHOWN_CHARACTERS)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

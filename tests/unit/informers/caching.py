@@ -86,7 +86,7 @@ class Bench:
         self,
         api: FakeApi,
         read_wait_s: float = 2.0,
-        options: InformerOptions = InformerOptions(),  # noqa: B008
+        options: InformerOptions = InformerOptions(),
     ) -> None:
         self.api = api
         api.register(Widget)

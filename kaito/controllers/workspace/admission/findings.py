@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kaito.catalog import did_you_mean
+from kaito.kube.validation_report import shown as written
 from kaito.runtime.webhook import Cause, unsupported
 
 LONGEST_SHOWN = 60
@@ -45,14 +46,6 @@ def unsupported_choice(field: str, given: str, allowed: Iterable[str]) -> Cause:
     return cause._replace(message=cause.message + meant(given, allowed))
 
 
-def shown(given: str) -> str:
-    """A given value as a sentence repeats it: quoted, and not too long."""
-    return json.dumps(given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}…", ensure_ascii=False)
-
-
-def shown_value(given: object) -> str:
-    """A value of a configuration as a sentence repeats it: as JSON, and not too long."""
-    if isinstance(given, str):
-        return shown(given)
-    text = json.dumps(given, default=str, ensure_ascii=False)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+def shown(given: object) -> str:
+    """A given value as a sentence repeats it: as JSON, and not too long."""
+    return written(given, LONGEST_SHOWN)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from kaito.controllers.workspace.admission.asked import Json
 from kaito.controllers.workspace.admission.case import Case, max_model_len
-from kaito.controllers.workspace.admission.findings import Finding, Warned, meant, shown, shown_value
+from kaito.controllers.workspace.admission.findings import Finding, Warned, meant, shown
 from kaito.runtime.webhook import invalid
 
 PATH = "inference.config"
@@ -39,7 +39,7 @@ def _context(case: Case, document: Json) -> Iterable[Finding]:
     if tokens is None:
         return
     if type(tokens) is not int or tokens < 1:
-        yield _fault(case, f"vllm.{_CONTEXT} is {shown_value(tokens)}; expected a whole number of tokens, such as 2048")
+        yield _fault(case, f"vllm.{_CONTEXT} is {shown(tokens)}; expected a whole number of tokens, such as 2048")
     elif model is not None and tokens > model.context_tokens:
         limit = model.context_tokens
         yield _fault(case, f"vllm.{_CONTEXT} is {tokens}; {model.name} takes {limit} tokens at most: lower it")

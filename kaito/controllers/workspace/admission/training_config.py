@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from kaito.controllers.workspace.admission.asked import Json
 from kaito.controllers.workspace.admission.case import Case
-from kaito.controllers.workspace.admission.findings import Finding, meant, shown, shown_value
+from kaito.controllers.workspace.admission.findings import Finding, meant, shown
 from kaito.runtime.webhook import invalid
 
 PATH = "tuning.config"
@@ -51,7 +51,7 @@ def _bits(options: Mapping[object, object], method: str) -> Iterable[str]:
     given = {name: options.get(name) for name in ("load_in_4bit", "load_in_8bit")}
     for name, value in given.items():
         if value is not None and _truth(value) is None:
-            yield f"{where}.{name} is {shown_value(value)}; expected true or false"
+            yield f"{where}.{name} is {shown(value)}; expected true or false"
             return
     on = [name for name, value in given.items() if _truth(value)]
     if len(on) == 2:
@@ -75,6 +75,6 @@ def _results(options: Mapping[object, object]) -> Iterable[str]:
         return
     if not isinstance(given, str) or not posixpath.normpath(given).startswith(f"{RESULTS_BELOW}/"):
         yield (
-            f"{ROOT}.TrainingArguments.output_dir is {shown_value(given)}, which is lost with the pod: "
+            f"{ROOT}.TrainingArguments.output_dir is {shown(given)}, which is lost with the pod: "
             f"choose one below {RESULTS_BELOW}, such as {RESULTS_BELOW}/results"
         )
