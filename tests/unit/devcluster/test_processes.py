@@ -34,7 +34,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; a zombie that its parent has not yet asked after does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was looked at, or between opening and reading
         return False
 
 
