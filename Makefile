@@ -14,8 +14,8 @@ EXAMPLES := examples
 # A file stays with one worker, since its tests share a manager; more workers than four are more control planes than gain.
 PARALLEL = --numprocesses auto --maxprocesses 4
 PYTEST = $(BIN)/python -m pytest $(PARALLEL) --dist loadfile
-# Writes the lock files and is no part of the environment. They cover what the tests and the manager need; the inference
-# and tuning extras (torch alone is gigabytes) get locks of their own with the steps that bring their images.
+# Writes the lock files and is no part of the environment. They cover what the tests, the manager and the inference server
+# need; the tuning extra gets a lock of its own with the step that brings its image.
 UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -69,9 +69,12 @@ format: $(VENV) ## Format the code and mend what ruff can mend
 
 lock: $(VENV) $(UV) ## Pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes newer versions
 	@echo "lock: $(DEV_LOCK)"
-	@$(COMPILE) --extra cli --extra testing --extra uvloop --group dev --output-file $(DEV_LOCK)
+	@$(COMPILE) --extra cli --extra inference --extra testing --extra uvloop --group dev --output-file $(DEV_LOCK)
 	@echo "lock: requirements/manager.lock"
 	@$(COMPILE) --extra cli --extra uvloop --constraint $(DEV_LOCK) --no-annotate --output-file requirements/manager.lock
+	@echo "lock: requirements/inference.lock"
+	@$(COMPILE) --extra inference --extra uvloop --constraint $(DEV_LOCK) --no-annotate \
+		--output-file requirements/inference.lock
 
 crds: $(VENV) ## Generate deploy/crds from the API types
 	@$(BIN)/python -m kaito crds --output deploy/crds
@@ -99,7 +102,7 @@ $(VENV):
 		|| { echo "setup: kaito needs Python 3.11 or newer; run: make setup PYTHON=python3.11" >&2; exit 1; }
 	@echo "setup: virtual environment in .venv"
 	@$(PYTHON) -m venv .venv
-	@echo "setup: locked dependencies (60 MB the first time)"
+	@echo "setup: locked dependencies (3 GB the first time, most of it torch)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $(DEV_LOCK) \
 		| sed "/^Requirement already satisfied/d"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .

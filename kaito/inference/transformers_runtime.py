@@ -1,0 +1,135 @@
+"""The runtime `transformers`: the engine of this package, in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
+from kaito.inference.errors import Unavailable
+from kaito.inference.loading import LoadedModel, load_model
+from kaito.inference.lora import Adapters
+from kaito.inference.options import EngineOptions, Limits, ModelOptions
+from kaito.inference.requests import Delta, GenerationRequest
+from kaito.inference.runtime import Generation, ServedModel, State, Status
+from kaito.inference.text import ModelTokenizer, TextStream
+
+
+class TransformersRuntime:
+    """A `kaito.inference.runtime.Runtime`."""
+
+    name = "transformers"
+
+    def __init__(self, model: ModelOptions, engine: EngineOptions, limits: Limits) -> None:
+        self._model_options, self._engine_options, self._limits = model, engine, limits
+        self._status = Status(State.LOADING, "starting")
+        self._loaded: LoadedModel | None = None
+        self._adapters: Adapters | None = None
+        self._engine: Engine | None = None
+
+    def status(self) -> Status:
+        """Where it stands."""
+        return self._status
+
+    async def load(self) -> None:
+        """Loads the model and its adapters and starts the engine."""
+        loop = asyncio.get_running_loop()
+
+        def progress(detail: str) -> None:
+            loop.call_soon_threadsafe(setattr, self, "_status", Status(State.LOADING, detail))
+
+        self._loaded = await asyncio.to_thread(load_model, self._model_options, progress)
+        options = self._model_options
+        self._adapters = await asyncio.to_thread(
+            Adapters.attach, self._loaded.model, options.adapters, options.strengths
+        )
+        self._engine = Engine(self._loaded, self._adapters, self._engine_options)
+        self._engine.start()
+        self._status = Status(State.READY)
+
+    def models(self) -> Sequence[ServedModel]:
+        """The base model, then each adapter."""
+        loaded, adapters = self._loaded, self._adapters
+        if loaded is None or adapters is None:
+            return ()
+        base = ServedModel(loaded.name, loaded.root, None, loaded.max_model_len)
+        return (
+            base,
+            *(
+                ServedModel(each.name, str(each.root), loaded.name, loaded.max_model_len, each.strength)
+                for each in adapters.all
+            ),
+        )
+
+    def tokenizer(self) -> ModelTokenizer:
+        """The model's tokenizer."""
+        return ModelTokenizer(self._ready().tokenizer)
+
+    def defaults(self) -> Mapping[str, Any]:
+        """What generation_config.json sets."""
+        return self._ready().defaults
+
+    async def submit(self, requests: Sequence[GenerationRequest]) -> Sequence[Generation]:
+        """Queues requests, all of them or none."""
+        self._ready()
+        return [self._generation(request) for request in requests]
+
+    def _ready(self) -> LoadedModel:
+        if self._loaded is None or self._status.state is not State.READY:
+            raise Unavailable(f"the model is {self._status.state.value}: {self._status.detail}")
+        return self._loaded
+
+    def _generation(self, request: GenerationRequest) -> Generation:
+        loaded, engine = self._ready(), self._engine
+        assert engine is not None
+        generation = _Generation(TextStream(ModelTokenizer(loaded.tokenizer), request))
+        ends = frozenset() if request.ignore_eos else loaded.eos_token_ids
+        generation.ticket = engine.submit(
+            TokenRequest(
+                prompt=request.prompt,
+                max_tokens=request.max_tokens,
+                min_tokens=request.min_tokens,
+                stop_ids=request.stop_token_ids | ends,
+                sampling=request.sampling,
+                logprobs=request.logprobs,
+                adapters=request.adapters,
+            ),
+            generation.updates.put_nowait,
+        )
+        return generation
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes nothing new."""
+        self._status = Status(State.DRAINING, "stopping")
+
+    async def close(self) -> None:
+        """Ends the engine's thread."""
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.stop)
+
+
+class _Generation:
+    ticket: Ticket
+
+    def __init__(self, stream: TextStream) -> None:
+        self.updates: asyncio.Queue[Update] = asyncio.Queue()
+        self._stream = stream
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        if self._ended:
+            raise StopAsyncIteration
+        update = await self.updates.get()
+        delta = self._stream.push(update.tokens, update.logprobs, update.finish_reason)
+        if delta.finish_reason is not None:
+            self._ended = True
+            self.ticket.cancel()
+        return delta
+
+    async def aclose(self) -> None:
+        self._ended = True
+        self.ticket.cancel()
