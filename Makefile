@@ -53,6 +53,7 @@ bench: setup ## All benchmarks, with their targets; an hour, on a machine that d
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.reconcile
 	@$(BIN)/python -m benchmarks.failover
+	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.sync --status-patch --skip-kopf --churn-s 0
 

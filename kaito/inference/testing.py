@@ -33,6 +33,7 @@ def tiny_model(
     *,
     adapters: Mapping[str, int] | None = None,
     hidden_size: int = 64,
+    intermediate_size: int | None = None,
     layers: int = 2,
     max_model_len: int = 2048,
     seed: int = 0,
@@ -45,7 +46,8 @@ def tiny_model(
     Args:
         directory: where to write; made if it is not there.
         adapters: rank by adapter name; none: ``one`` of rank 8 and ``two`` of rank 4.
-        hidden_size: of the model, a multiple of 32; the feed-forward part is twice as wide.
+        hidden_size: of the model, a multiple of 32.
+        intermediate_size: of its feed-forward part; none: twice as wide.
         layers: how many.
         max_model_len: context of the model, in tokens.
         seed: of the weights.
@@ -60,7 +62,7 @@ def tiny_model(
     config = Phi3Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
+        intermediate_size=intermediate_size or 2 * hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=max(4, hidden_size // 64),
         num_key_value_heads=max(2, hidden_size // 128),

@@ -1,0 +1,1 @@
+"""Serving: our server beside `transformers serve`, and beside its own engine without HTTP."""
