@@ -59,7 +59,18 @@ def tiny_model(
     tokenizer = _tokenizer(max_model_len)
     tokenizer.save_pretrained(model_dir)
     generator = torch.Generator().manual_seed(seed)
+    model = _model(tokenizer, hidden_size, layers, max_model_len, generator)
+    _save(model, model_dir)
+    for name, rank in (adapters if adapters is not None else {"one": 8, "two": 4}).items():
+        _adapter(directory / "adapters" / name, model, rank, generator)
+    return model_dir
+
+
+def _model(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, max_model_len: int, generator: torch.Generator
+) -> Phi3ForCausalLM:
     config = Phi3Config(
+        architectures=["Phi3ForCausalLM"],
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=intermediate_size or 2 * hidden_size,
@@ -78,10 +89,15 @@ def tiny_model(
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0.0, 1.5 / parameter.shape[1] ** 0.5, generator=generator)
-    model.save_pretrained(model_dir)
-    for name, rank in (adapters if adapters is not None else {"one": 8, "two": 4}).items():
-        _adapter(directory / "adapters" / name, model, rank, generator)
-    return model_dir
+    return model
+
+
+def _save(model: Phi3ForCausalLM, directory: Path) -> None:
+    """What `save_pretrained` writes, without its progress bar."""
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(directory)
+    model.generation_config.save_pretrained(directory)
+    save_file(model.state_dict(), directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def _tokenizer(max_model_len: int) -> PreTrainedTokenizerFast:

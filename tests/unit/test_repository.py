@@ -96,10 +96,10 @@ def test_make_lists_every_target_in_one_line() -> None:
     assert re.findall(r"^  make (\S+) {2,}\S", listed.stdout, re.MULTILINE) == phony.split()
 
 
-def test_there_is_a_lock_for_work_here_and_one_for_the_manager() -> None:
-    assert [path.name for path in LOCKS] == ["dev.lock", "manager.lock"]
-    dev, manager = (set(re.findall(r"^(\S+==\S+)", path.read_text(), re.MULTILINE)) for path in LOCKS)
-    assert manager < dev  # what is tested is what is shipped
+def test_there_is_a_lock_for_work_here_and_one_for_each_image() -> None:
+    assert [path.name for path in LOCKS] == ["dev.lock", "inference.lock", "manager.lock"]
+    dev, *images = (set(re.findall(r"^(\S+==\S+)", path.read_text(), re.MULTILINE)) for path in LOCKS)
+    assert all(image < dev for image in images)  # what is tested is what is shipped
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
