@@ -59,7 +59,15 @@ def tiny_model(
     tokenizer = _tokenizer(max_model_len)
     tokenizer.save_pretrained(model_dir)
     generator = torch.Generator().manual_seed(seed)
-    model = _model(tokenizer, hidden_size, layers, max_model_len, generator)
+    model = _model(
+        tokenizer,
+        generator,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size or 2 * hidden_size,
+        num_hidden_layers=layers,
+        max_position_embeddings=max_model_len,
+        original_max_position_embeddings=max_model_len,
+    )
     _save(model, model_dir)
     for name, rank in (adapters if adapters is not None else {"one": 8, "two": 4}).items():
         _adapter(directory / "adapters" / name, model, rank, generator)
@@ -67,22 +75,19 @@ def tiny_model(
 
 
 def _model(
-    tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int, max_model_len: int, generator: torch.Generator
+    tokenizer: PreTrainedTokenizerFast, generator: torch.Generator, *, hidden_size: int, **sizes: int
 ) -> Phi3ForCausalLM:
     config = Phi3Config(
         architectures=["Phi3ForCausalLM"],
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=intermediate_size or 2 * hidden_size,
-        num_hidden_layers=layers,
         num_attention_heads=max(4, hidden_size // 64),
         num_key_value_heads=max(2, hidden_size // 128),
-        max_position_embeddings=max_model_len,
-        original_max_position_embeddings=max_model_len,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
+        **sizes,
     )
     model = Phi3ForCausalLM(config)
     with torch.no_grad():
