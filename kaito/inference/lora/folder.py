@@ -161,9 +161,15 @@ def _matrices(folder: Path, config: Mapping[str, Any], module: str, halves: Mapp
 
 def _of_module(folder: Path, config: Mapping[str, Any], key: str, pattern_key: str, module: str) -> float:
     """What a module has of `key`: by the first pattern that its name ends with, as PEFT looks it up."""
-    value = config.get(key, 8)
-    for pattern, other in (config.get(pattern_key) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+    value, patterns = config.get(key, 8), config.get(pattern_key) or {}
+    if not isinstance(patterns, dict):
+        raise _refused(folder, f"{pattern_key} must be an object, from patterns of module names to numbers")
+    for pattern, other in patterns.items():
+        try:
+            matches = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error as error:
+            raise _refused(folder, f"{pattern} in {pattern_key} is no regular expression: {error}") from error
+        if matches:
             value = other
             break
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
