@@ -32,6 +32,10 @@ _TARGETS = (
     Target("S3", "ttft_p95_vs_transformers_batching", "16 at once: TTFT p95 by that with batching", "at most", 1.0),
     Target("S4", "http_cost", "16 at once: share of the bare engine's tokens/s lost", "at most", 0.10),
 )
+_GPU_TARGETS = (
+    Target("S5", "gpu_share_of_bandwidth", "Phi-3-mini, 1 at once: of what the memory allows", "at least", 0.5),
+    Target("S6", "gpu_tokens_per_s_at_16", "Phi-3-mini, 16 at once on an H200: tokens/s", "at least", 4000.0),
+)
 _COMPARED = 16
 _CONCURRENCIES = (1, 4, 16, 64)
 _SIDES = (OURS, BATCHING, PLAIN, BARE)
@@ -66,6 +70,32 @@ async def run(arguments: argparse.Namespace) -> None:
         return
     raw = {f"{side}@{at}": [asdict(one) for one in measured] for (side, at), measured in runs.items()}
     print(json.dumps(found | {"targets": targets.as_json(verdicts), "machine": machine, "runs": raw}))
+
+
+async def run_gpu(arguments: argparse.Namespace) -> None:
+    """Loads a Phi-3-mini of random weights on the first GPU."""
+    import torch
+
+    from benchmarks.serving.gpu import measure_gpu, phi_3_mini
+
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks.serving: --gpu: torch finds no CUDA device here")
+    name = torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory() as directory:
+        _note("writing 3.8 billion random weights")
+        measured = await measure_gpu(phi_3_mini(Path(directory)), arguments.runs, "cuda", _note)
+    found = {
+        "gpu_bandwidth_gb_s": measured.bandwidth_gb_s,
+        "gpu_bound_tokens_per_s": measured.bound_tokens_per_s,
+        "gpu_share_of_bandwidth": round(measured.tokens_per_s[1] / measured.bound_tokens_per_s, 3),
+        **{f"gpu_tokens_per_s_at_{at}": rate for at, rate in measured.tokens_per_s.items()},
+    }
+    verdicts = targets.verdicts(_GPU_TARGETS, found)
+    if arguments.json:
+        print(json.dumps(found | {"targets": targets.as_json(verdicts), "machine": targets.machine() | {"gpu": name}}))
+        return
+    print("\n".join(f"{figure:<30}{value:>10.4g}" for figure, value in found.items()), end="\n\n")
+    print(targets.table(verdicts))
 
 
 def summary(runs: Runs) -> dict[str, float]:
@@ -138,8 +168,10 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=_CONCURRENCIES, help="requests at once")
     parser.add_argument("--requests-each", type=int, default=3, help="of each of those that ask at once")
     parser.add_argument("--sides", nargs="+", choices=_SIDES, default=_SIDES)
+    parser.add_argument("--gpu", action="store_true", help="a random Phi-3-mini on the first GPU, and nothing else")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    asyncio.run(run(parser.parse_args()))
+    arguments = parser.parse_args()
+    asyncio.run(run_gpu(arguments) if arguments.gpu else run(arguments))
 
 
 if __name__ == "__main__":

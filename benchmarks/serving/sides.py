@@ -47,11 +47,18 @@ def command(side: str, model: Path, port: int, most: int) -> list[str]:
 
 
 @asynccontextmanager
-async def serving(side: str, model: Path, most: int) -> AsyncIterator[tuple[Child, aiohttp.ClientSession]]:
-    """A server that answers, and a session with it; ends with the block."""
+async def serving(side: str, model: Path, most: int, *flags: str) -> AsyncIterator[tuple[Child, aiohttp.ClientSession]]:
+    """A server that answers, and a session with it; ends with the block.
+
+    Args:
+        side: one of `SERVERS`.
+        model: the model's folder.
+        most: requests at once that it shall not keep waiting.
+        flags: more of the server's own.
+    """
     port = free_port()
     environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    async with child(side, command(side, model, port, most), environment) as server:
+    async with child(side, [*command(side, model, port, most), *flags], environment) as server:
         base, timeout = f"http://127.0.0.1:{port}", aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(base, timeout=timeout, connector=connector) as session:
