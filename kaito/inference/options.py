@@ -10,6 +10,8 @@ from typing import Literal
 
 RuntimeName = Literal["auto", "transformers", "vllm"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,41 @@ class Limits:
     request_timeout_s: float = 600.0
     max_body_bytes: int = 4 * 1024 * 1024
     drain_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where and how the server answers.
+
+    Attributes:
+        host: address to listen on; ``0.0.0.0``: every one of IPv4, ``::``: every one of both.
+        port: to listen on; 0: a free one, which the log names.
+        runtime: what runs the model; ``auto``: vllm where it is installed and has a GPU, else transformers.
+        api_keys: any of which opens every path but health; none: all is open.
+        log_format: ``console``: lines for people; ``json``: one object a line.
+        log_level: the least important lines to write; each request has one at ``debug``, a failed one at ``info``.
+    """
+
+    host: str = "0.0.0.0"
+    port: int = 5000
+    runtime: RuntimeName = "auto"
+    api_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All of it.
+
+    Attributes:
+        model: which model.
+        engine: how much at once.
+        limits: what is refused.
+        server: where and how it answers.
+    """
+
+    model: ModelOptions
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    limits: Limits = field(default_factory=Limits)
+    server: ServerOptions = field(default_factory=ServerOptions)
