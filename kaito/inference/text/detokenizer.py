@@ -1,0 +1,88 @@
+"""Text of tokens that come one by one: the same as of all of them at once, in whole characters."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Protocol
+
+_UNKNOWN = "\ufffd"
+# How far back the text of a token may depend on what came before: a character has at most four bytes, thus tokens.
+_CONTEXT = 6
+_WINDOW = 16
+
+
+class Decoder(Protocol):
+    """What a detokenizer needs of a tokenizer."""
+
+    def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+    def has_text(self, token: int, *, skip_special_tokens: bool = True) -> bool:
+        """Whether a token counts when text is made; special tokens that are skipped do not."""
+        ...
+
+    def byte(self, token: int) -> int | None:
+        """The byte of a token that stands for one where the vocabulary has no better, such as ``<0xE6>``."""
+        ...
+
+
+class Detokenizer:
+    """Decodes a window of the last tokens again with each token, so the cost does not grow with the text.
+
+    A character of which bytes are missing waits for them, until it is clear that they do not come: then it comes out
+    as U+FFFD, as from `decode`. Only of byte tokens `decode` throws away whole runs with one wrong byte in them; here
+    their right characters stay, since they have been given away.
+    """
+
+    def __init__(self, tokenizer: Decoder, *, skip_special_tokens: bool) -> None:
+        self._tokenizer, self._skip = tokenizer, skip_special_tokens
+        self._window: list[int] = []
+        self._done = 0  # characters of the window's text that were given away
+        self._bytes: codecs.IncrementalDecoder | None = None
+
+    def push(self, token: int) -> str:
+        """The text that a token adds."""
+        if not self._tokenizer.has_text(token, skip_special_tokens=self._skip):
+            return ""
+        byte = self._tokenizer.byte(token)
+        if byte is not None:
+            text = "" if self._bytes is not None else self._rest()
+            if self._bytes is None:
+                self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+            self._window.append(token)
+            return text + self._bytes.decode(bytes([byte]))
+        rest = self._end_of_bytes()
+        self._window.append(token)
+        text = self._text()
+        end = len(text) - text.endswith(_UNKNOWN)
+        new, self._done = text[self._done : end], max(self._done, end)
+        if len(self._window) >= _WINDOW:
+            self._slide()
+        return rest + new
+
+    def flush(self) -> str:
+        """The text that was held back; nothing comes after it."""
+        return self._end_of_bytes() + self._rest()
+
+    def _text(self) -> str:
+        return self._tokenizer.decode(self._window, skip_special_tokens=self._skip)
+
+    def _rest(self) -> str:
+        text = self._text()
+        rest, self._done = text[self._done :], len(text)
+        return rest
+
+    def _end_of_bytes(self) -> str:
+        if self._bytes is None:
+            return ""
+        rest, self._bytes = self._bytes.decode(b"", final=True), None
+        self._slide()
+        self._done = len(self._text())
+        return rest
+
+    def _slide(self) -> None:
+        window = self._window[-_CONTEXT:]
+        text = self._tokenizer.decode(window, skip_special_tokens=self._skip)
+        # Without any text before it a token could be taken for the first one, whose leading space is left out.
+        if text:
+            self._window, self._done = window, len(text) - text.endswith(_UNKNOWN)
