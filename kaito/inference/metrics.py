@@ -28,7 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.engine: EngineMetrics | None = None
+        self.engine = EngineMetrics()
         self._state = Gauge(
             "kaito_inference_state", "1 for the state that the server is in.", ["state"], registry=self.registry
         )
@@ -76,8 +76,8 @@ class Metrics:
         self._speed.set(bytes_per_s)
         self._remaining.set(remaining_s)
 
-    def observe_engine(self, model: str, adapters: int, slots: int, max_model_len: int) -> EngineMetrics:
-        """Metrics of the engine that runs a model; to be called once.
+    def serve_engine(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
+        """Shows the engine's metrics from now on; to be called once it is ready, and once only.
 
         Args:
             model: its served name, a label of all of them.
@@ -85,9 +85,8 @@ class Metrics:
             slots: sequences that it runs together.
             max_model_len: tokens that a slot holds.
         """
-        self.engine = EngineMetrics(model, adapters, slots, max_model_len)
+        self.engine.describe(model, adapters, slots, max_model_len)
         self.registry.register(self.engine)
-        return self.engine
 
     def render(self) -> bytes:
         """Prometheus's text format."""
@@ -100,22 +99,25 @@ class EngineMetrics(Collector):
     Locked counters and histograms would cost the engine several microseconds for each token of each sequence.
     """
 
-    def __init__(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
-        counts = token_buckets(max_model_len)
+    def __init__(self) -> None:
+        self._load = Load()
+        self.describe("", 0, 0, 1)
+
+    def describe(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
+        """What the engine runs, known once it is loaded. What was counted until then was warming up."""
         self._labels = {"model_name": model, "engine": "0"}
         self._adapters = adapters
         # A slot is one block that holds a whole sequence, so that blocks by blocks of a request is what runs together.
         self._cache = {"block_size": str(max_model_len), "num_gpu_blocks": str(slots)}
-        self._load = Load()
-        self._prompt_tokens = 0
-        self._generated_tokens = 0
-        self._ended = dict.fromkeys(_ENDS, 0)
+        self._prompt_tokens = self._generated_tokens = 0
+        self._ended: dict[Ended, int] = dict.fromkeys(_ENDS, 0)
+        buckets = token_buckets(max_model_len)
         self._first_s = _Histogram("time_to_first_token_seconds", "From arrival to first token.", _FIRST_TOKEN_S)
         self._next_s = _Histogram("inter_token_latency_seconds", "From token to token.", _NEXT_TOKEN_S)
         self._request_s = _Histogram("e2e_request_latency_seconds", "From arrival to last token.", _REQUEST_S)
         self._queue_s = _Histogram("request_queue_time_seconds", "From arrival to a slot.", _REQUEST_S)
-        self._request_prompt = _Histogram("request_prompt_tokens", "Prompt tokens of a request.", counts)
-        self._request_generated = _Histogram("request_generation_tokens", "Generated tokens of a request.", counts)
+        self._request_prompt = _Histogram("request_prompt_tokens", "Prompt tokens of a request.", buckets)
+        self._request_generated = _Histogram("request_generation_tokens", "Generated tokens of a request.", buckets)
 
     def load(self, load: Load) -> None:
         """The load as it is now."""

@@ -60,7 +60,7 @@ def run(options: Options, listener: socket.socket) -> int:
             h11_max_incomplete_event_size=_HEADER_BYTES,
         )
     )
-    process = Process(runtime, server, listener, metrics, options.limits.drain_s)
+    process = Process(runtime, server, listener, metrics, options)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         status = runner.run(process.run())
         if process.busy:
@@ -73,10 +73,10 @@ class Process:
     """One server from its start to its end."""
 
     def __init__(
-        self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, metrics: Metrics, drain_s: float
+        self, runtime: Runtime, server: uvicorn.Server, listener: socket.socket, metrics: Metrics, options: Options
     ) -> None:
         self._runtime, self._server, self._listener, self._metrics = runtime, server, listener, metrics
-        self._drain_s = drain_s
+        self._drain_s, self._slots = options.limits.drain_s, options.engine.max_num_seqs
         self._signals: list[signal.Signals] = []
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
@@ -132,7 +132,11 @@ class Process:
             return False
         seconds = time.perf_counter() - started
         self._metrics.loaded(seconds)
-        names = [model.name for model in self._runtime.models()]
+        base, *adapters = self._runtime.models()
+        if self._runtime.name == "transformers":
+            # Others measure themselves.
+            self._metrics.serve_engine(base.name, len(adapters), self._slots, base.max_model_len)
+        names = [base.name, *(each.name for each in adapters)]
         _log.info("ready", extra={"runtime": self._runtime.name, "models": ",".join(names), "seconds": seconds})
         return True
 

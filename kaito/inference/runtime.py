@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kaito.inference.requests import Delta, GenerationRequest
 
@@ -145,4 +145,30 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Ends threads and processes."""
+        ...
+
+
+@runtime_checkable
+class WithTransformers(Protocol):
+    """A runtime that can also call transformers' own `generate`, for what no engine here has: beams, contrasts, …"""
+
+    async def generate_with_transformers(
+        self, prompt: Sequence[int], kwargs: Mapping[str, Any], adapters: Mapping[str, float]
+    ) -> Sequence[Sequence[int]]:
+        """New tokens of each sequence that it returns, one call after the other.
+
+        A cancelled call ends within one step of `generate`.
+
+        Args:
+            prompt: token ids, at least one.
+            kwargs: of ``GenerationMixin.generate``, as a client gave them; lengths among them.
+            adapters: strength by name.
+
+        Raises:
+            BadRequest: transformers refuses them; in its words.
+            ModelNotFound: No adapter of a name.
+            Overloaded: As much waits as may wait.
+            RequestTimeout: It took longer than a request may take.
+            Unavailable: Loading, draining, or failed.
+        """
         ...
