@@ -85,7 +85,7 @@ class Metrics:
             slots: sequences that it runs together.
             max_model_len: tokens that a slot holds.
         """
-        self.engine.describe(model, adapters, slots, max_model_len)
+        self.engine.serve(model, adapters, slots, max_model_len)
         self.registry.register(self.engine)
 
     def render(self) -> bytes:
@@ -101,9 +101,9 @@ class EngineMetrics(Collector):
 
     def __init__(self) -> None:
         self._load = Load()
-        self.describe("", 0, 0, 1)
+        self.serve("", 0, 0, 1)
 
-    def describe(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
+    def serve(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
         """What the engine runs, known once it is loaded. What was counted until then was warming up."""
         self._labels = {"model_name": model, "engine": "0"}
         self._adapters = adapters
