@@ -17,6 +17,7 @@ from kaito.inference.errors import StartError
 from kaito.inference.flags import PROGRAM, UsageError, read_flags, unknown_variables
 from kaito.inference.options import EngineOptions, Limits, ModelOptions, Options, ServerOptions
 from kaito.inference.strengths import read_strengths
+from kaito.inference.vllm import VllmOptions, args_of_config
 
 KEYS_VARIABLE = "KAITO_API_KEY"
 MOUNTED_ADAPTERS = Path("/mnt/adapter")
@@ -77,7 +78,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             trust_remote_code=flags["trust-remote-code"],
         ),
         EngineOptions(
-            max_num_seqs=flags["max-num-seqs"],
+            **_if_given("max_num_seqs", flags["max-num-seqs"]),
             max_model_len=flags["max-model-len"],
             prefill_tokens=flags["prefill-tokens"],
             threads=flags["threads"],
@@ -90,6 +91,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
             drain_s=flags["drain-timeout"],
         ),
         _server(flags, environment),
+        _vllm(flags),
     )
 
 
@@ -130,6 +132,19 @@ def _server(flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServerO
         log_format=flags["log-format"],
         log_level=flags["log-level"],
     )
+
+
+def _vllm(flags: Mapping[str, Any]) -> VllmOptions:
+    config = flags["vllm-config"]
+    return VllmOptions(
+        args=(*(args_of_config(Path(config)) if config else ()), *(flags["vllm-args"] or ())),
+        gpu_memory_utilization=flags["gpu-memory-utilization"],
+        **_if_given("max_num_seqs", flags["max-num-seqs"]),
+    )
+
+
+def _if_given(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {name: value}
 
 
 def _model(given: str | None) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
 from kaito.inference.options import Dtype, EngineOptions, Limits, LogFormat, LogLevel, RuntimeName, ServerOptions
+from kaito.inference.vllm.options import VllmOptions
 
 PROGRAM = "python -m kaito.inference"
 PREFIX = "KAITO_INFERENCE_"
@@ -215,7 +217,20 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
-_SERVER, _ENGINE, _LIMITS = ServerOptions(), EngineOptions(), Limits()
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"cannot be read as a shell does: {error}") from None
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0?\.[0-9]+|1(\.0*)?", text) or float(text) == 0:
+        raise ValueError("is not a number above 0 and up to 1, such as 0.9")
+    return float(text)
+
+
+_SERVER, _ENGINE, _LIMITS, _VLLM = ServerOptions(), EngineOptions(), Limits(), VllmOptions()
 
 FLAGS: dict[str, tuple[Flag, ...]] = {
     "model": (
@@ -243,7 +258,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("log-level", "NAME", _one_of(LogLevel), "debug, info, warning or error", _SERVER.log_level),
     ),
     "how much at once": (
-        Flag("max-num-seqs", "N", _whole(1, 4096), "Sequences that run together", _ENGINE.max_num_seqs),
+        Flag(
+            "max-num-seqs",
+            "N",
+            _whole(1, 4096),
+            f"Sequences that run together; else {_ENGINE.max_num_seqs}, with vllm {_VLLM.max_num_seqs}.",
+        ),
         Flag("max-model-len", "N", _whole(2), "Tokens of prompt and answer; else the model's, if memory allows."),
         Flag(
             "prefill-tokens",
@@ -253,6 +273,16 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             _ENGINE.prefill_tokens,
         ),
         Flag("threads", "N", _whole(1, 4096), "CPU threads; else as many as the cgroup grants CPUs."),
+    ),
+    "runtime vllm": (
+        Flag("vllm-args", "TEXT", _words, "For vllm serve, as a shell reads them; they win over ours."),
+        Flag("vllm-config", "FILE", _text, "A YAML file whose section vllm: has such flags, a line each."),
+        Flag(
+            "gpu-memory-utilization",
+            "SHARE",
+            _share,
+            "Of a GPU's memory for vllm; else what is free, but for a reserve.",
+        ),
     ),
     "limits": (
         Flag("max-waiting", "N", _whole(0), "Requests that may wait; a further one gets 429", _LIMITS.max_waiting),

@@ -193,6 +193,27 @@ def token_buckets(max_model_len: int) -> tuple[int, ...]:
     return tuple(size for size in series if size <= max_model_len) or (1,)
 
 
+def merged(first: str, second: str) -> str:
+    """Two texts in Prometheus's format as one. A metric that both have is the first's: it may be there once only."""
+    taken = {name for name, _ in _families(first)}
+    return first + "".join(lines for name, lines in _families(second) if name not in taken)
+
+
+def _families(text: str) -> Iterator[tuple[str, str]]:
+    """Each metric's name with its lines, which start with its help or its type."""
+    name, lines = "", ""
+    for line in text.splitlines(keepends=True):
+        if line.startswith(("# HELP ", "# TYPE ")):
+            started = line.split(None, 3)[2]
+            if started != name:
+                if lines:
+                    yield name, lines
+                name, lines = started, ""
+        lines += line if line.endswith("\n") else f"{line}\n"
+    if lines:
+        yield name, lines
+
+
 class _Histogram:
     def __init__(self, name: str, text: str, bounds: Sequence[float]) -> None:
         self._name, self._text, self._bounds = name, text, bounds

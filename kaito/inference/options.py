@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from kaito.inference.vllm.options import VllmOptions
+
 RuntimeName = Literal["auto", "transformers", "vllm"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 LogFormat = Literal["console", "json"]
@@ -109,9 +111,11 @@ class Options:
         engine: how much at once.
         limits: what is refused.
         server: where and how it answers.
+        vllm: of the runtime of that name alone.
     """
 
     model: ModelOptions
     engine: EngineOptions = field(default_factory=EngineOptions)
     limits: Limits = field(default_factory=Limits)
     server: ServerOptions = field(default_factory=ServerOptions)
+    vllm: VllmOptions = field(default_factory=VllmOptions)

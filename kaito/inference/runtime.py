@@ -149,6 +149,15 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
+class WithMetrics(Protocol):
+    """A runtime that measures itself."""
+
+    async def metrics(self) -> str:
+        """In Prometheus' text format; empty while there is nothing to tell."""
+        ...
+
+
+@runtime_checkable
 class WithTransformers(Protocol):
     """A runtime that can also call transformers' own `generate`, for what no engine here has: beams, contrasts, …"""
 

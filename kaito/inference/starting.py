@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from kaito.inference.errors import StartError, Unavailable
+from kaito.inference.errors import Unavailable
 from kaito.inference.metrics import Metrics
 from kaito.inference.options import Options, RuntimeName
 from kaito.inference.requests import GenerationRequest
-from kaito.inference.runtime import Generation, Runtime, ServedModel, State, Status, Tokenizer
+from kaito.inference.runtime import Generation, Runtime, ServedModel, State, Status, Tokenizer, WithMetrics
 
 
 def make_runtime(options: Options, metrics: Metrics) -> Runtime:
@@ -21,15 +22,19 @@ def make_runtime(options: Options, metrics: Metrics) -> Runtime:
     Raises:
         StartError: It cannot run here.
     """
-    if choose_runtime(options.server.runtime) == "vllm":
-        raise StartError("--runtime vllm: not there yet; use --runtime transformers")
 
-    def build() -> Runtime:
+    def transformers() -> Runtime:
         from kaito.inference.transformers_runtime import TransformersRuntime
 
         return TransformersRuntime(options.model, options.engine, options.limits)
 
-    return StartingRuntime("transformers", build)
+    def vllm() -> Runtime:
+        from kaito.inference.vllm.runtime import VllmRuntime
+
+        return VllmRuntime(options.model, options.engine, options.limits, options.vllm)
+
+    name = choose_runtime(options.server.runtime)
+    return StartingRuntime(name, vllm if name == "vllm" else transformers)
 
 
 def choose_runtime(name: RuntimeName, *, devices: Path = Path("/dev")) -> Literal["transformers", "vllm"]:
@@ -41,7 +46,9 @@ def choose_runtime(name: RuntimeName, *, devices: Path = Path("/dev")) -> Litera
     """
     if name != "auto":
         return name
-    return "vllm" if importlib.util.find_spec("vllm") and (devices / "nvidiactl").exists() else "transformers"
+    # Not imported, which takes many seconds; and it may be in an environment of its own, with its command in PATH.
+    installed = importlib.util.find_spec("vllm") or shutil.which("vllm")
+    return "vllm" if installed and (devices / "nvidiactl").exists() else "transformers"
 
 
 class StartingRuntime:
@@ -89,6 +96,10 @@ class StartingRuntime:
         """Ends threads and processes."""
         if self._runtime is not None:
             await self._runtime.close()
+
+    async def metrics(self) -> str:
+        """What the runtime measures itself, if it does."""
+        return await self._runtime.metrics() if isinstance(self._runtime, WithMetrics) else ""
 
     @property
     def built(self) -> Runtime:

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 
 from kaito.inference.http.machine import cpu_info, gpu_info
 from kaito.inference.http.settings import HttpSettings
-from kaito.inference.runtime import Runtime, State
+from kaito.inference.metrics import merged
+from kaito.inference.runtime import Runtime, State, WithMetrics
 
 HEALTH_PATHS = frozenset({"/health", "/healthz", "/livez", "/readyz"})
 """Paths that need no API key: the kubelet has none."""
@@ -47,8 +48,12 @@ async def metrics(request: Request) -> Response:
         gpus = await asyncio.to_thread(gpu_info)
         return JSONResponse({"gpu_info": gpus, "cpu_info": None if gpus else cpu_info()})
     settings: HttpSettings = request.app.state.settings
-    settings.metrics.state(_runtime(request).status().state)
-    return Response(settings.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    runtime = _runtime(request)
+    settings.metrics.state(runtime.status().state)
+    text = settings.metrics.render().decode()
+    if isinstance(runtime, WithMetrics):
+        text = merged(text, await runtime.metrics())
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _runtime(request: Request) -> Runtime:

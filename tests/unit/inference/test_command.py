@@ -15,6 +15,7 @@ from kaito.inference.command import listen, read_options, set_threads
 from kaito.inference.errors import StartError
 from kaito.inference.flags import FLAGS, UsageError, read_flags, unknown_variables
 from kaito.inference.options import EngineOptions, Limits, ModelOptions, ServerOptions
+from kaito.inference.vllm import VllmOptions
 
 
 def test_without_flags_every_option_has_the_default_of_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,12 +27,14 @@ def test_without_flags_every_option_has_the_default_of_its_class(monkeypatch: py
 
 def test_each_flag_reaches_its_option(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("one\n\ntwo\n")
+    (tmp_path / "config.yaml").write_text("vllm: {max-model-len: 32}")
     options = read_options(
         f"--model {tmp_path} --revision v1 --served-model-name m --dtype int8 --device cpu --adapters {tmp_path} "
         "--chat-template t.jinja --trust-remote-code --host ::1 --port 0 --runtime vllm --log-format json "
         f"--log-level debug --max-num-seqs 2 --max-model-len 64 --prefill-tokens 8 --threads 3 --max-waiting 0 "
         "--max-waiting-tokens 9 --request-timeout 1.5 --max-body-bytes 2Ki --drain-timeout 0 "
-        f"--api-key-file {tmp_path}/keys".split(),
+        f"--api-key-file {tmp_path}/keys --vllm-config {tmp_path}/config.yaml "
+        "--vllm-args=--enforce-eager --gpu-memory-utilization 0.5".split(),
         {},
     )
     assert options.model == ModelOptions(
@@ -47,6 +50,7 @@ def test_each_flag_reaches_its_option(tmp_path: Path) -> None:
     )
     assert options.engine == EngineOptions(max_num_seqs=2, max_model_len=64, prefill_tokens=8, threads=3)
     assert options.limits == Limits(0, 9, 1.5, 2048, 0.0)
+    assert options.vllm == VllmOptions(("--max-model-len", "32", "--enforce-eager"), 2, 0.5)
     assert options.server == ServerOptions("::1", 0, "vllm", frozenset({"one", "two"}), "json", "debug")
 
 
@@ -84,6 +88,15 @@ def test_a_variable_of_no_flag_is_told_with_the_one_that_was_meant() -> None:
         ("--port 70000", "--port: '70000' is not a whole number from 0 to 65535"),
         ("--port", "--port: expected one argument"),
         ("--port=-1", "--port: '-1' is not a whole number from 0 to 65535"),
+        ("--vllm-args 'x", """--vllm-args: "'x" cannot be read as a shell does: No closing quotation"""),
+        (
+            "--gpu-memory-utilization 2",
+            "--gpu-memory-utilization: '2' is not a number above 0 and up to 1, such as 0.9",
+        ),
+        (
+            "--gpu-memory-utilization 0.0",
+            "--gpu-memory-utilization: '0.0' is not a number above 0 and up to 1, such as 0.9",
+        ),
         ("--max-num-seqs 0", "--max-num-seqs: '0' is not a whole number from 1 to 4096"),
         (
             "--request-timeout soon",
