@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
+from kaito.inference.engine.observer import Observer
 from kaito.inference.errors import Unavailable
 from kaito.inference.loading import LoadedModel, load_model
 from kaito.inference.lora import Adapters
@@ -21,7 +22,10 @@ class TransformersRuntime:
 
     name = "transformers"
 
-    def __init__(self, model: ModelOptions, engine: EngineOptions, limits: Limits) -> None:
+    def __init__(
+        self, model: ModelOptions, engine: EngineOptions, limits: Limits, observer: Observer | None = None
+    ) -> None:
+        self._observer = observer
         self._model_options, self._engine_options, self._limits = model, engine, limits
         self._status = Status(State.LOADING, "starting")
         self._loaded: LoadedModel | None = None
@@ -30,6 +34,8 @@ class TransformersRuntime:
 
     def status(self) -> Status:
         """Where it stands."""
+        if self._engine is not None and self._engine.failure is not None:
+            return Status(State.FAILED, f"the engine has failed: {self._engine.failure}")
         return self._status
 
     async def load(self) -> None:
@@ -44,8 +50,9 @@ class TransformersRuntime:
         self._adapters = await asyncio.to_thread(
             Adapters.attach, self._loaded.model, options.adapters, options.strengths
         )
-        self._engine = Engine(self._loaded, self._adapters, self._engine_options)
+        self._engine = Engine(self._loaded, self._adapters, self._engine_options, self._limits, self._observer)
         self._engine.start()
+        await self._engine.ready()
         self._status = Status(State.READY)
 
     def models(self) -> Sequence[ServedModel]:
@@ -72,41 +79,47 @@ class TransformersRuntime:
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> Sequence[Generation]:
         """Queues requests, all of them or none."""
-        self._ready()
-        return [self._generation(request) for request in requests]
+        loaded, engine = self._ready(), self._engine
+        assert engine is not None
+        tokenizer = ModelTokenizer(loaded.tokenizer)
+        generations = [_Generation(TextStream(tokenizer, request)) for request in requests]
+        tickets = engine.submit_all(
+            [
+                (_tokens(request, loaded.eos_token_ids), generation.updates.put_nowait)
+                for request, generation in zip(requests, generations, strict=True)
+            ]
+        )
+        for generation, ticket in zip(generations, tickets, strict=True):
+            generation.ticket = ticket
+        return generations
 
     def _ready(self) -> LoadedModel:
         if self._loaded is None or self._status.state is not State.READY:
             raise Unavailable(f"the model is {self._status.state.value}: {self._status.detail}")
         return self._loaded
 
-    def _generation(self, request: GenerationRequest) -> Generation:
-        loaded, engine = self._ready(), self._engine
-        assert engine is not None
-        generation = _Generation(TextStream(ModelTokenizer(loaded.tokenizer), request))
-        ends = frozenset() if request.ignore_eos else loaded.eos_token_ids
-        generation.ticket = engine.submit(
-            TokenRequest(
-                prompt=request.prompt,
-                max_tokens=request.max_tokens,
-                min_tokens=request.min_tokens,
-                stop_ids=request.stop_token_ids | ends,
-                sampling=request.sampling,
-                logprobs=request.logprobs,
-                adapters=request.adapters,
-            ),
-            generation.updates.put_nowait,
-        )
-        return generation
-
     async def drain(self, timeout_s: float) -> None:
-        """Takes nothing new."""
+        """Takes nothing new, lets what runs end, then aborts the rest."""
         self._status = Status(State.DRAINING, "stopping")
+        if self._engine is not None:
+            await self._engine.drain(timeout_s)
 
     async def close(self) -> None:
         """Ends the engine's thread."""
         if self._engine is not None:
             await asyncio.to_thread(self._engine.stop)
+
+
+def _tokens(request: GenerationRequest, ends: frozenset[int]) -> TokenRequest:
+    return TokenRequest(
+        prompt=request.prompt,
+        max_tokens=request.max_tokens,
+        min_tokens=request.min_tokens,
+        stop_ids=request.stop_token_ids | (frozenset() if request.ignore_eos else ends),
+        sampling=request.sampling,
+        logprobs=request.logprobs,
+        adapters=request.adapters,
+    )
 
 
 class _Generation:
@@ -124,10 +137,14 @@ class _Generation:
         if self._ended:
             raise StopAsyncIteration
         update = await self.updates.get()
+        if update.error is not None:
+            self._ended = True
+            raise update.error
         delta = self._stream.push(update.tokens, update.logprobs, update.finish_reason)
         if delta.finish_reason is not None:
+            # A stop string ends the text while the engine still goes on.
             self._ended = True
-            self.ticket.cancel()
+            self.ticket.cancel(delta.finish_reason)
         return delta
 
     async def aclose(self) -> None:

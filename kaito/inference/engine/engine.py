@@ -1,95 +1,299 @@
-"""The engine: one thread that owns the model."""
+"""The engine, as the event loop uses it."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import contextlib
+import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
+from kaito.inference.engine.accounts import Accounts, EngineStats
+from kaito.inference.engine.alone import AloneLane
+from kaito.inference.engine.choice import explain_difference, length_bound, slot_layers
+from kaito.inference.engine.forward import SlotForward
+from kaito.inference.engine.lane import Lane, SlotLane
+from kaito.inference.engine.observer import Observer, Unobserved
+from kaito.inference.engine.slots import SlotCache
+from kaito.inference.engine.ticket import Sink, Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
+from kaito.inference.engine.worker import Job, Report, Worker, job_of
+from kaito.inference.errors import BadRequest, ContextLengthExceeded, ModelNotFound, RequestTimeout, Unavailable
 from kaito.inference.loading import LoadedModel
 from kaito.inference.lora import Adapters
-from kaito.inference.options import EngineOptions
+from kaito.inference.options import EngineOptions, Limits
 from kaito.inference.sampling import Sampler
 
-Sink = Callable[[Update], None]
+_log = logging.getLogger(__name__)
 
+# How long a step may take after which what runs is let go: a drain ends, even if the model hangs.
+_ABORT_S = 5.0
 
-@dataclass(slots=True)
-class Ticket:
-    """A request in the engine."""
-
-    request: TokenRequest
-    sink: Sink
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-
-    def cancel(self) -> None:
-        """Ends it with finish reason ``abort``, within one step."""
-        self._cancelled.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled.is_set()
+T = TypeVar("T")
+Turn = Callable[[], bool]
 
 
 class Engine:
-    """Runs requests; `submit` from any task of the loop that it was started in, whose sinks are called there."""
+    """Runs requests; used from the loop that it was started in, where sinks are called, too.
 
-    def __init__(self, loaded: LoadedModel, adapters: Adapters, options: EngineOptions) -> None:
-        self._loaded = loaded
-        self._adapters = adapters
-        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+    One thread owns the model. What a step brings comes into the loop in one call.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        adapters: Adapters,
+        options: EngineOptions,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._loaded, self._adapters, self._options = loaded, adapters, options
+        self._limits = limits or Limits()
+        self.max_model_len = min(loaded.max_model_len, options.max_model_len or loaded.max_model_len)
+        self._vocabulary = loaded.model.get_input_embeddings().num_embeddings
+        self._accounts = Accounts(
+            self._limits, observer or Unobserved(), options.max_num_seqs, options.max_num_seqs * self.max_model_len
+        )
+        self._bound: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._jobs: dict[Job, asyncio.Future[Any]] = {}
+        self._ready = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._draining = self._closed = False
+        self.failure: Exception | None = None
+        self.batched = False
+        self._worker = Worker(
+            self._lanes,
+            self._route,
+            Sampler(loaded.vocab_size, loaded.model.device),
+            seats=options.max_num_seqs,
+            prefill_tokens=options.prefill_tokens,
+            report=self._post,
+            failed=lambda error: self._call(self._fail, error),
+            probe=self._probe,
+        )
+        self._thread = threading.Thread(target=self._worker.run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the thread, which tries the model before it takes requests; they may be submitted at once."""
         self._loop = asyncio.get_running_loop()
+        self._idle.set()
         self._thread.start()
 
+    async def ready(self) -> None:
+        """Waits until the model has been tried.
+
+        Raises:
+            Unavailable: It cannot run.
+        """
+        await self._ready.wait()
+        self._check_open()
+
     def submit(self, request: TokenRequest, sink: Sink) -> Ticket:
-        """Queues a request."""
-        ticket = Ticket(request, sink)
-        self._queue.put(ticket)
+        """Queues one request; see `submit_all`."""
+        [ticket] = self.submit_all([(request, sink)])
         return ticket
 
-    def stop(self) -> None:
-        """Ends the thread after what it works on."""
-        self._queue.put(None)
-        self._thread.join()
+    def submit_all(self, requests: Sequence[tuple[TokenRequest, Sink]]) -> list[Ticket]:
+        """Queues requests, all of them or none.
 
-    def _run(self) -> None:
-        while (ticket := self._queue.get()) is not None:
-            with torch.inference_mode():
-                self._one(ticket)
+        Raises:
+            ContextLengthExceeded: Prompt and max_tokens do not fit the model's context.
+            BadRequest: A token is not in the vocabulary, or there is none.
+            ModelNotFound: No adapter of a name.
+            Overloaded: As much waits as may wait.
+            Unavailable: The engine drains, has failed or is closed.
+        """
+        self._check_open()
+        for request, _ in requests:
+            self._check(request)
+        self._accounts.check_room([request for request, _ in requests])
+        tickets = [Ticket(request, sink, self._worker) for request, sink in requests]
+        assert self._loop is not None
+        for ticket in tickets:
+            self._accounts.queued(ticket)
+            ticket.timer = self._loop.call_later(self._limits.request_timeout_s, self._expire, ticket)
+        self._idle.clear()
+        self._accounts.tell_load()
+        self._worker.submit(tickets)
+        return tickets
 
-    def _one(self, ticket: Ticket) -> None:
-        # One after the other, without slots: stands in until the batched engine is here.
-        request = ticket.request
-        sampler = Sampler(self._loaded.vocab_size)
-        sampler.add(0, request)
-        tokens, cache = torch.tensor([request.prompt]), None
-        weights = self._adapters.weights([request.adapters])
-        for count in range(1, request.max_tokens + 1):
-            with self._adapters.applied(weights):
-                output = self._loaded.model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
-            [chosen] = sampler.choose([0], output.logits[:, -1])
-            tokens = torch.tensor([[chosen.token]])
-            stopped = chosen.token in request.stop_ids
-            finish = "abort" if ticket.cancelled else "stop" if stopped else "length"
-            done = ticket.cancelled or stopped or count == request.max_tokens
-            update = Update(
-                (chosen.token,),
-                () if chosen.logprob is None else (chosen.logprob,),
-                finish if done else None,  # type: ignore[arg-type]
+    def _check_open(self) -> None:
+        if self.failure is not None:
+            raise Unavailable(f"the engine has failed: {self.failure}")
+        if self._draining or self._closed:
+            raise Unavailable("the server is stopping; send the request to another replica or try again later")
+
+    def _check(self, request: TokenRequest) -> None:
+        size, limit = len(request.prompt), self.max_model_len
+        whole = size + request.max_tokens
+        if size == 0:
+            raise BadRequest("the prompt has no tokens; give at least one", param="prompt")
+        if whole > limit:
+            raise ContextLengthExceeded(
+                f"the prompt has {size} tokens and max_tokens is {request.max_tokens}, together {whole}; "
+                f"the model's context is {limit} tokens: shorten the prompt or lower max_tokens"
             )
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(ticket.sink, update)
-            if done:
+        if not 0 <= min(request.prompt) <= max(request.prompt) < self._vocabulary:
+            raise BadRequest(
+                f"the prompt has token ids from {min(request.prompt)} to {max(request.prompt)}; the model's vocabulary "
+                f"has 0 to {self._vocabulary - 1}",
+                param="prompt",
+            )
+        known = [adapter.name for adapter in self._adapters.all]
+        for name in request.adapters:
+            if name not in known:
+                raise ModelNotFound(f"no adapter {name!r} is served; there are: {', '.join(known) or 'none'}")
+
+    def stats(self) -> EngineStats:
+        """What is in the engine now."""
+        return self._accounts.stats()
+
+    async def exclusive(self, work: Callable[[Turn], T]) -> T:
+        """Runs something else on the model, in the engine's thread.
+
+        It has the model for itself until it calls its argument, which lets the sequences of the engine go one step
+        further and says whether to go on. A cancellation of the caller makes it say no, at the next call.
+        """
+        self._check_open()
+        assert self._loop is not None
+        outcome: asyncio.Future[T] = self._loop.create_future()
+
+        def done(value: T, error: Exception | None) -> None:
+            self._jobs.pop(job, None)
+            self._check_idle()
+            if outcome.done():
                 return
+            if error is None:
+                outcome.set_result(value)
+            else:
+                outcome.set_exception(error)
+
+        job = job_of(work, done)
+        self._jobs[job] = outcome
+        self._idle.clear()
+        self._worker.do(job)
+        try:
+            return await outcome
+        finally:
+            job.cancelled = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes nothing new, lets what runs or waits end, and after a time aborts the rest."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        for ticket in self._accounts.open:
+            ticket.cancel()
+        for job in self._jobs:
+            job.cancelled = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ABORT_S):
+                await self._idle.wait()
+        self._abandon()
+
+    def stop(self) -> None:
+        """Ends the thread and waits for it, so not in the loop's thread; what runs then gets an abort."""
+        self._closed = True
+        self._worker.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._call(self._abandon)
+
+    def _abandon(self) -> None:
+        for ticket in self._accounts.open:
+            self._deliver(ticket, Update(finish_reason="abort"))
+        self._end_jobs(Unavailable("the server is stopping"))
+
+    def _end_jobs(self, error: Exception) -> None:
+        for outcome in self._jobs.values():
+            if not outcome.done():
+                outcome.set_exception(error)
+        self._jobs.clear()
+        self._check_idle()
+
+    # In the engine's thread.
+
+    def _lanes(self) -> Sequence[Lane]:
+        if self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        model = self._loaded.model
+        alone = AloneLane(model, self._adapters)
+        try:
+            cache = SlotCache(slot_layers(model), self._options.max_num_seqs, self.max_model_len)
+            forward = SlotForward(model, cache)
+            problem = explain_difference(model, forward, cache)
+        except ValueError as error:
+            problem = str(error)
+        if problem is not None:
+            _log.warning("sequences run one by one: the slot cache does not suit this model: %s", problem)
+            self._call(self._ready.set)
+            return (alone,)
+        self.batched = True
+        self._bound = length_bound(model)
+        self._call(self._ready.set)
+        return (SlotLane(forward, cache, self._adapters), alone)
+
+    def _route(self, request: TokenRequest) -> int:
+        return int(self.batched and self._bound is not None and len(request.prompt) + request.max_tokens > self._bound)
+
+    def _probe(self) -> None:
+        tokens = torch.zeros((1, 1), dtype=torch.long, device=self._loaded.model.device)
+        self._loaded.model(input_ids=tokens, use_cache=False).logits.argmax().item()
+
+    def _post(self, report: Report) -> None:
+        self._call(self._take, report)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        assert self._loop is not None
+        # A loop that is closed has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # In the loop.
+
+    def _take(self, report: Report) -> None:
+        for ticket in report.started:
+            self._accounts.started(ticket)
+        self._accounts.step(report.prefilled, report.positions)
+        for ticket, update in report.updates:
+            if not ticket.ended:
+                self._accounts.came(ticket, len(update.tokens), report.at)
+                self._deliver(ticket, update)
+        for result in report.results:
+            result()
+        self._accounts.tell_load()
+        self._check_idle()
+
+    def _deliver(self, ticket: Ticket, update: Update) -> None:
+        if update.finish_reason is not None or update.error is not None:
+            ticket.ended = True
+            if ticket.timer is not None:
+                ticket.timer.cancel()
+            self._accounts.finished(ticket, update)
+        ticket.sink(update)
+
+    def _expire(self, ticket: Ticket) -> None:
+        if ticket.ended:
+            return
+        ticket.cancel()
+        where = "while it was answered" if ticket.started else "while it waited"
+        limit = self._limits.request_timeout_s
+        self._deliver(ticket, Update(error=RequestTimeout(f"the request took longer than {limit:g} s, {where}")))
+        self._check_idle()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._ready.set()
+        told = Unavailable(f"the engine has failed: {error}")
+        for ticket in self._accounts.open:
+            self._deliver(ticket, Update(error=told))
+        self._end_jobs(told)
+
+    def _check_idle(self) -> None:
+        if not self._accounts.open and not self._jobs:
+            self._idle.set()

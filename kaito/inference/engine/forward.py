@@ -1,0 +1,95 @@
+"""One forward pass of the model over some rows of the slot cache."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from kaito.inference.engine.masks import MaskMaker
+from kaito.inference.engine.slots import SlotCache, Window
+
+
+class SlotForward:
+    """Calls a model on new tokens of rows that lie side by side in a slot cache."""
+
+    def __init__(self, model: PreTrainedModel, cache: SlotCache) -> None:
+        self._model, self._cache = model, cache
+        self._masks = MaskMaker(model)
+        self._device = model.device
+        taken = inspect.signature(model.forward).parameters
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
+        self._takes_positions = "position_ids" in taken
+        self._keeps = "logits_to_keep" in taken
+
+    def decode(self, first: int, tokens: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+        """One new token for each of some rows.
+
+        Args:
+            first: the first of them.
+            tokens: one for each row.
+            lengths: how many each row has already.
+
+        Returns:
+            Logits that follow, shape [rows, vocabulary].
+        """
+        longest = max(lengths) + 1
+        self._cache.reserve(first + len(tokens), longest)
+        inputs = torch.tensor((tokens, lengths)).to(self._device, non_blocking=True)
+        ids, positions = inputs[0, :, None], inputs[1, :, None]
+        self._window(first, positions, longest)
+        return self._call(ids, positions, 1)[:, -1]
+
+    def prefill(self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
+        """Some new tokens for each of several rows.
+
+        Args:
+            first: row of the first chunk; the next ones follow.
+            chunks: new tokens by row, at least one each.
+            starts: how many each row has already.
+
+        Returns:
+            Logits that follow the last token of each chunk, shape [chunks, vocabulary].
+        """
+        sizes = [len(chunk) for chunk in chunks]
+        width = max(sizes)
+        attended = max(starts) + width
+        self._cache.reserve(first + len(chunks), attended)
+        padded = [[*chunk, *[chunk[-1]] * (width - len(chunk))] for chunk in chunks]
+        ids = torch.tensor(padded).to(self._device, non_blocking=True)
+        begin = torch.tensor(starts).to(self._device, non_blocking=True)[:, None]
+        positions = begin + torch.arange(width, device=self._device)
+        self._window(first, positions, attended)
+        if min(sizes) == width:
+            return self._call(ids, positions, 1)[:, -1]
+        # What pads a short chunk is written behind it, where nothing looks before it is written over.
+        ends = torch.tensor(sizes).to(self._device, non_blocking=True) - 1
+        last = sorted({size - 1 for size in sizes})
+        keep = torch.tensor(last).to(self._device, non_blocking=True)
+        logits = self._call(ids, torch.minimum(positions, begin + ends[:, None]), keep)
+        columns = torch.tensor([last.index(size - 1) for size in sizes]).to(self._device, non_blocking=True)
+        return logits[torch.arange(len(sizes), device=self._device), columns]
+
+    def _window(self, first: int, positions: torch.Tensor, attended: int) -> None:
+        count = positions.shape[0]
+        rows = torch.arange(first, first + count, device=self._device)[:, None]
+        self._cache.window = Window(first, count, attended, positions, rows)
+
+    def _call(self, ids: torch.Tensor, positions: torch.Tensor, keep: int | torch.Tensor) -> torch.Tensor:
+        kwargs: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": self._masks.make(self._cache),
+            self._cache_name: self._cache,
+            "use_cache": True,
+        }
+        if self._takes_positions:
+            kwargs["position_ids"] = positions
+        if self._keeps:
+            kwargs["logits_to_keep"] = keep
+        logits: torch.Tensor = self._model(**kwargs).logits
+        if not self._keeps:
+            return logits[:, -1:] if isinstance(keep, int) else logits[:, keep]
+        return logits

@@ -1,0 +1,71 @@
+"""Attention masks of rows whose lengths differ, by the model's own pattern: causal, sliding window, chunks, …"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from transformers import AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import create_masks_for_generate
+
+from kaito.inference.engine.slots import SlotCache
+
+Masks = torch.Tensor | dict[str, torch.Tensor] | None
+
+_NAME = "kaito_slots"
+
+
+class MaskMaker:
+    """Makes the masks that a model's `forward` takes: one, or one for each type of layer.
+
+    transformers knows each model's pattern as a function of two positions. It asks a registered function to evaluate
+    it; ours does so at the rows' own positions, which a plain offset cannot say.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._create: Callable[..., Masks] = getattr(model, "create_masks_for_generate", create_masks_for_generate)
+        text = model.config.get_text_config(decoder=True)
+        # The same configuration, except that it names our function as the one that evaluates masks.
+        self._config = copy.copy(text)
+        self._config._attn_implementation_internal = _NAME
+        self._additive = text._attn_implementation == "eager"
+        self._dtype, self._device = model.dtype, model.device
+
+    def make(self, cache: SlotCache) -> Masks:
+        """The masks of the cache's window."""
+        window = cache.window
+        assert window is not None
+        # Only its sizes, type and device are looked at.
+        embeds = torch.empty((*window.positions.shape, 0), dtype=self._dtype, device=self._device)
+        masks = self._create(
+            config=self._config, inputs_embeds=embeds, attention_mask=None, cache=cache, position_ids=window.positions
+        )
+        if not self._additive or masks is None:
+            return masks
+        if isinstance(masks, dict):
+            return {name: _additive(mask, self._dtype) for name, mask in masks.items()}
+        return _additive(masks, self._dtype)
+
+
+def _at_positions(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: torch.Tensor,
+    mask_function: Callable[..., torch.Tensor],
+    device: torch.device,
+    **kwargs: object,
+) -> torch.Tensor:
+    """Evaluates a pattern where `q_offset`, shape [rows, new tokens], says that the new tokens stand."""
+    batch = torch.arange(batch_size, device=device)[:, None, None, None]
+    head = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)
+    keys = torch.arange(kv_length, device=device)[None, None, None, :]
+    return mask_function(batch, head, q_offset[:, None, :, None], keys).expand(batch_size, 1, q_length, kv_length)
+
+
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.where(mask, 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+AttentionMaskInterface.register(_NAME, _at_positions)
