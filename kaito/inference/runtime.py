@@ -75,14 +75,22 @@ class Generation(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back, and the model's chat template. Nothing here waits."""
+    """Text to token ids and back, and the model's chat template. Nothing here waits but `encode_async`."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]: ...
+
+    async def encode_async(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
+        """The same as `encode`, for texts of any length: long ones do not hold up the loop."""
+        ...
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
 
     def token_text(self, token: int) -> str:
         """One token's text, as log probabilities show it."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to UTF-8 text: log probabilities show it where a token is no whole character."""
         ...
 
     def render(

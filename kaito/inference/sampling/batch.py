@@ -13,8 +13,9 @@ from kaito.inference.sampling.cuts import WIDTHS, Cuts
 from kaito.inference.sampling.penalties import has_penalties
 from kaito.inference.sampling.rules import Rules
 
-# As often in a row the prefilter may fail a row before it is no longer tried on it.
-_MISSES = 4
+# How many of the likeliest tokens are looked at for top_p, where it is the first cut; a row that keeps more gets the
+# next one, and after that all.
+_NUCLEUS_WIDTHS = (WIDTHS[0], WIDTHS[1])
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Row:
         logprobs: as in `TokenRequest`.
         numbers: what it draws with.
         rules: the rarer ones; none if it has none.
-        misses: steps in a row in which what it kept was not all among the likeliest looked at.
+        misses: steps in which what it kept was not all among the likeliest that were looked at.
     """
 
     sampling: Sampling
@@ -34,11 +35,6 @@ class Row:
     numbers: random.Random
     rules: Rules | None
     misses: int = 0
-
-    def missed(self, missed: bool) -> bool:
-        """Counts a step; returns whether it is now to be drawn for alone, and was not before."""
-        self.misses = self.misses + 1 if missed else 0
-        return self.misses == _MISSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ class Batch:
             kinds.setdefault(_kind(state, vocab_size), []).append(position)
         kinds.pop(("likeliest", None), None)
         self.alone = kinds.pop(("alone", None), [])
-        self.groups = [self._group(positions, width) for (_, width), positions in kinds.items()]
+        self.groups = [self._group(kind, positions, width) for (kind, width), positions in kinds.items()]
         self.logprob_positions = [position for position, state in enumerate(states) if state.logprobs is not None]
         self.logprob_index = self._index(self.logprob_positions)
         self.top = min(vocab_size, max((state.logprobs or 0 for state in states), default=0))
@@ -96,15 +92,14 @@ class Batch:
             return None
         return torch.tensor(positions, dtype=torch.int64).to(self._device, non_blocking=True)
 
-    def _group(self, positions: Sequence[int], width: int | None) -> Group:
+    def _group(self, kind: str, positions: Sequence[int], width: int | None) -> Group:
         samplings = [self.states[position].sampling for position in positions]
-        top_k = [sampling.top_k for sampling in samplings] if width is not None and samplings[0].top_k else None
         cuts = Cuts(
             temperature=self._column([sampling.temperature for sampling in samplings]),
-            top_k=None if top_k is None else self._column(top_k),
+            top_k=self._column([sampling.top_k for sampling in samplings]) if kind == "top_k" else None,
             # The sum of what is kept may round to less than all: what is off must not cut.
             top_p=self._column([sampling.top_p if sampling.top_p < 1 else 2.0 for sampling in samplings]),
-            min_p=self._column([sampling.min_p for sampling in samplings]),
+            min_p=self._column([sampling.min_p for sampling in samplings]) if kind != "any" else None,
         )
         return Group(tuple(positions), self._index(positions), cuts, width)
 
@@ -125,13 +120,15 @@ def _kind(row: Row, vocab_size: int) -> tuple[str, int | None]:
     sampling = row.sampling
     if sampling.temperature == 0:
         return "likeliest", None
-    cut_k = 0 < sampling.top_k < vocab_size
-    if sampling.typical_p < 1 or row.misses >= _MISSES:
+    if sampling.typical_p < 1:
         return "alone", None
-    if not cut_k:
-        return ("any", None) if sampling.top_p >= 1 else ("top_p", min(WIDTHS[0], vocab_size))
-    # One more than the k, to see whether others are as likely as the last one.
-    width = next((width for width in WIDTHS if width > sampling.top_k), None)
-    if width is None:
+    if 0 < sampling.top_k < vocab_size:
+        # One more than the k, to see whether others are as likely as the last one.
+        widths = [width for width in WIDTHS if width > sampling.top_k]
+    elif sampling.top_p < 1:
+        widths = list(_NUCLEUS_WIDTHS)
+    else:
+        return ("min_p" if sampling.min_p else "any"), None
+    if row.misses >= len(widths):
         return "alone", None
-    return "top_k", min(width, vocab_size)
+    return ("top_k" if sampling.top_k else "top_p"), min(widths[row.misses], vocab_size)

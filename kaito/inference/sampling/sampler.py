@@ -90,17 +90,14 @@ class Sampler:
         # All that the host needs, in one transfer; ids are exact in float32 up to 2**24.
         answers = torch.cat([tokens.float(), best.float(), unsure, *logprobs]).tolist()
         chosen = _read(batch, answers)
-        for position, (row, state) in enumerate(zip(batch.rows, batch.states, strict=True)):
+        for position, state in enumerate(batch.states):
             if chosen[position].error is not None:
                 continue
-            missed = bool(answers[2 * len(batch.rows) + position])
-            if missed:
-                chosen[position] = _again(
-                    state, scores[position], logits[position], numbers[position], chosen[position]
-                )
-            if state.missed(missed):
-                self._batch = None
-            self._penalties.push(row, chosen[position].token)
+            if answers[2 * len(batch.rows) + position]:
+                missed = scores[position], logits[position], numbers[position]
+                chosen[position] = _again(state, *missed, chosen[position])
+                state.misses, self._batch = state.misses + 1, None
+            self._penalties.push(batch.rows[position], chosen[position].token)
             if state.rules is not None:
                 state.rules.push(chosen[position].token)
         return chosen
@@ -189,20 +186,22 @@ def _read(batch: Batch, answers: Sequence[float]) -> list[Chosen]:
         first = 3 * rows + asking + place * top
         values, ids = answers[first : first + top], answers[first + asking * top : first + asking * top + top]
         wanted = batch.states[position].logprobs or 0
-        pairs = tuple((int(token), value) for token, value in zip(ids[:wanted], values[:wanted], strict=True))
+        likeliest = zip(ids[:wanted], values[:wanted], strict=True)
+        # What cannot come at all is not among the likeliest, even if there are no others.
+        pairs = tuple((int(token), value) for token, value in likeliest if value > -math.inf)
         logprobs[position] = TokenLogprob(int(answers[position]), answers[3 * rows + place], pairs)
     chosen = []
     for position in range(rows):
         token, best, logprob = int(answers[position]), answers[rows + position], logprobs.get(position)
-        error = _error(best if logprob is None or not math.isnan(logprob.logprob) else math.nan)
+        error = _error(best if logprob is None or not math.isnan(logprob.logprob) else math.nan, batch.states[position])
         chosen.append(Chosen(token, None if error else logprob, error))
     return chosen
 
 
-def _error(best: float) -> RequestError | None:
+def _error(best: float, state: Row) -> RequestError | None:
     if math.isfinite(best):
         return None
-    if best == -math.inf:
+    if best == -math.inf and state.rules is not None:
         return BadRequest(
             "no token may come next: allowed_token_ids, bad_words, no_repeat_ngram_size and min_tokens together "
             "forbid all of them; forbid fewer",

@@ -1,0 +1,148 @@
+"""The cuts against transformers' own, and what is drawn from what they leave."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.generation import logits_process
+
+from kaito.inference.requests import Sampling
+from kaito.inference.sampling.cuts import Cuts, draw, draw_any, draw_top, keep
+
+HUNDREDTHS = st.integers(1, 100).map(lambda number: number / 100)
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.integers(5, 400).map(lambda number: number / 100),
+    top_k=st.integers(0, 60),
+    top_p=HUNDREDTHS,
+    min_p=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
+    typical_p=st.sampled_from([1.0, 1.0, 0.2, 0.5, 0.9, 0.99]),
+)
+
+
+def logits_of(seed: int, size: int, *, rows: int = 1, step: float | None = None) -> torch.Tensor:
+    """Random ones; with a step, many of them are equal."""
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * 3
+    return logits if step is None else (logits / step).round() * step
+
+
+def transformers_cuts(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities as `generate` has them, its warpers in its order."""
+    ids = torch.zeros((1, 1), dtype=torch.int64)
+    warpers = [logits_process.TemperatureLogitsWarper(sampling.temperature)]
+    if sampling.top_k:
+        warpers.append(logits_process.TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(logits_process.TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(logits_process.MinPLogitsWarper(sampling.min_p))
+    if sampling.typical_p < 1:
+        warpers.append(logits_process.TypicalLogitsWarper(sampling.typical_p))
+    scores = logits[None]
+    for warper in warpers:
+        scores = warper(ids, scores)
+    return scores[0].softmax(-1)
+
+
+def columns(samplings: list[Sampling]) -> Cuts:
+    top_k = [sampling.top_k for sampling in samplings]
+    return Cuts(
+        temperature=torch.tensor([[sampling.temperature] for sampling in samplings]),
+        top_k=torch.tensor(top_k)[:, None] if all(top_k) else None,
+        top_p=torch.tensor([[sampling.top_p if sampling.top_p < 1 else 2.0] for sampling in samplings]),
+        min_p=torch.tensor([[sampling.min_p] for sampling in samplings]),
+    )
+
+
+@given(st.integers(0, 10**6), st.integers(2, 300), SAMPLINGS)
+def test_what_is_kept_is_what_transformers_keeps(seed: int, size: int, sampling: Sampling) -> None:
+    [logits] = logits_of(seed, size)
+    weights = keep(logits, sampling)
+    torch.testing.assert_close(weights / weights.sum(), transformers_cuts(logits, sampling), rtol=1e-4, atol=1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 300), SAMPLINGS)
+def test_of_equally_likely_tokens_all_stay_or_none(seed: int, size: int, sampling: Sampling) -> None:
+    [logits] = logits_of(seed, size, step=0.5)
+    weights = keep(logits, sampling)
+    kept, dropped = set(logits[weights > 0].tolist()), set(logits[weights == 0].tolist())
+    assert not kept & dropped
+
+
+@given(st.integers(0, 10**6), st.integers(2, 300), st.integers(0, 60), HUNDREDTHS)
+def test_beside_equally_likely_ones_nothing_more_stays_than_with_transformers(
+    seed: int, size: int, top_k: int, top_p: float
+) -> None:
+    sampling = Sampling(top_k=top_k, top_p=top_p)
+    [logits] = logits_of(seed, size, step=0.5)
+    ours, theirs = keep(logits, sampling) > 0, transformers_cuts(logits, sampling) > 0
+    assert ours[theirs].all()
+    assert set(logits[ours].tolist()) == set(logits[theirs].tolist())
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(65, 300),
+    st.lists(SAMPLINGS, min_size=1, max_size=6),
+    st.booleans(),
+    st.sampled_from([None, 0.05, 0.5]),
+)
+def test_many_rows_at_once_draw_what_each_would_alone(
+    seed: int, size: int, samplings: list[Sampling], by_rank: bool, step: float | None
+) -> None:
+    samplings = [
+        Sampling(each.temperature, top_k=each.top_k or 7, top_p=each.top_p, min_p=each.min_p)
+        if by_rank
+        else Sampling(each.temperature, top_p=min(each.top_p, 0.99), min_p=each.min_p)
+        for each in samplings
+    ]
+    logits = logits_of(seed, size, rows=len(samplings), step=step)
+    uniform = torch.rand((len(samplings), 1), generator=torch.Generator().manual_seed(seed)).clamp(min=1e-6)
+    drawn = draw_top(logits, columns(samplings), uniform, width=64)
+    for row, sampling in enumerate(samplings):
+        weights = keep(logits[row], sampling)
+        if drawn.certain[row]:
+            # Sums over 64 and over all tokens may round to different sides of the point.
+            assert _near(weights, int(drawn.token[row]), float(uniform[row]))
+        else:
+            assert (weights > 0).sum() >= 64 or _tied_with_the_rest(logits[row], sampling)
+
+
+def _near(weights: torch.Tensor, token: int, uniform: float) -> bool:
+    sums = (weights / weights.sum()).double().cumsum(-1)
+    before = float(sums[token] - weights[token] / weights.sum())
+    return float(weights[token]) > 0 and before - 1e-5 <= uniform <= float(sums[token]) + 1e-5
+
+
+def _tied_with_the_rest(logits: torch.Tensor, sampling: Sampling) -> bool:
+    """Whether the last of the k is as likely as the last one that was looked at."""
+    falling = logits.sort(descending=True).values
+    return bool(sampling.top_k) and bool(falling[sampling.top_k - 1] == falling[63])
+
+
+@given(st.integers(0, 10**6), st.integers(2, 300), st.sampled_from([0.0, 0.05, 1.0]))
+def test_without_other_cuts_only_min_p_cuts(seed: int, size: int, min_p: float) -> None:
+    samplings = [Sampling(0.5, min_p=min_p), Sampling(2.0, min_p=min_p)]
+    logits = logits_of(seed, size, rows=2)
+    uniform = torch.tensor([[0.3], [1.0]])
+    drawn = draw_any(logits, columns(samplings), uniform)
+    for row, sampling in enumerate(samplings):
+        assert _near(keep(logits[row], sampling), int(drawn.token[row]), float(uniform[row]))
+
+
+@pytest.mark.parametrize("uniform", [2.0**-53, 1e-30, 0.5, 1.0 - 2.0**-53, 1.0])
+def test_a_token_that_was_cut_never_comes(uniform: float) -> None:
+    weights = torch.tensor([0.0, 0.0, 0.3, 0.0, 0.7, 0.0, 0.0])
+    assert int(draw(weights, uniform)) in (2, 4)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-6, 1e6])
+def test_no_temperature_overflows(temperature: float) -> None:
+    weights = keep(torch.tensor([1000.0, 999.0, -math.inf, -1000.0]), Sampling(temperature))
+    assert weights.isfinite().all()
+    assert weights[0] == 1
+    assert weights[2] == 0
