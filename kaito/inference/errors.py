@@ -9,6 +9,7 @@ Exception
     ├── ModelNotFound          404: no model or adapter of that name
     ├── RequestTimeout         408: it took longer than a request may take
     ├── BodyTooLarge           413
+    ├── UnsupportedMediaType   415: the body is not JSON
     ├── Overloaded             429: too much is waiting; says when to come again
     └── Unavailable            503: loading, draining, or the engine has failed
 """
@@ -86,6 +87,14 @@ class BodyTooLarge(RequestError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a type that is not read here."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
 
 
 class Overloaded(RequestError):

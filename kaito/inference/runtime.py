@@ -42,6 +42,7 @@ class ServedModel:
         parent: name of the base model, for an adapter; none for the base model.
         max_model_len: tokens of prompt and answer together.
         strength: what an adapter counts where a request does not say, 0 to 1 by the Workspace; none for the base model.
+        vocab_size: token ids are less than it; none where only the runtime knows.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ServedModel:
     parent: str | None
     max_model_len: int
     strength: float | None = None
+    vocab_size: int | None = None
 
 
 class Generation(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
@@ -60,11 +61,11 @@ class TransformersRuntime:
         loaded, adapters = self._loaded, self._adapters
         if loaded is None or adapters is None:
             return ()
-        base = ServedModel(loaded.name, loaded.root, None, loaded.max_model_len)
+        base = ServedModel(loaded.name, loaded.root, None, loaded.max_model_len, vocab_size=loaded.vocab_size)
         return (
             base,
             *(
-                ServedModel(each.name, str(each.root), loaded.name, loaded.max_model_len, each.strength)
+                replace(base, name=each.name, root=str(each.root), parent=base.name, strength=each.strength)
                 for each in adapters.all
             ),
         )

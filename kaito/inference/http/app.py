@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from kaito.inference.http import chat, health, vllm
+from kaito.inference.http import chat, health, openai, vllm
 from kaito.inference.http.access import Access
 from kaito.inference.http.auth import ApiKeys
 from kaito.inference.http.bodies import BodyLimits
@@ -21,8 +21,8 @@ def make_app(runtime: Runtime, settings: HttpSettings) -> FastAPI:
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(chat.router)
-    if runtime.name == "vllm":
-        app.include_router(vllm.router)
+    app.include_router(openai.models.router)
+    app.include_router(vllm.router if runtime.name == "vllm" else openai.router)
     # The last one added is the outermost: who asks is known before anything is told, also that nothing is loaded yet.
     app.add_middleware(BodyLimits, limits=settings.limits)
     app.add_middleware(Gate, runtime=runtime)

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from kaito.inference.errors import BadRequest, RequestError
 
@@ -26,6 +27,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ClientGone, _client_gone)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _defect)
 
 
@@ -95,6 +97,7 @@ def _plain(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
+    """Nobody reads it, and the status is nginx's; `ClientDisconnect` is of a body that did not come to its end."""
     return Response(status_code=499)
 
 
