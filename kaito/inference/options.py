@@ -31,6 +31,7 @@ class ModelOptions:
         strengths: by adapter name; 1.0 where none is given.
         chat_template: a file, or the template itself; none: the model's own.
         trust_remote_code: whether code that comes with a model may run.
+        download_dir: where the models of ids are kept; none: Hugging Face's own cache.
     """
 
     model: str
@@ -43,6 +44,7 @@ class ModelOptions:
     strengths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     chat_template: str | None = None
     trust_remote_code: bool = False
+    download_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import transformers.utils.logging as transformers_logging
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from kaito.inference.errors import StartError
+from kaito.inference.loading.checkpoint import Checkpoint, first_line, read_checkpoint, some
+from kaito.inference.loading.download import download_model
+from kaito.inference.loading.int8 import quantize
+from kaito.inference.loading.placement import Placement, check_memory, place
+from kaito.inference.loading.progress import DownloadProgress
 from kaito.inference.options import ModelOptions
+
+_log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# In the order in which they count; older architectures have names of their own.
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx")
+_CONTEXT_UNKNOWN = 2048
+_ABSURD_CONTEXT = 100_000_000  # tokenizers without a limit say 10**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +55,140 @@ class LoadedModel:
     vocab_size: int
 
 
-def load_model(options: ModelOptions, progress: Callable[[str], None]) -> LoadedModel:
+def load_model(
+    options: ModelOptions, progress: Callable[[str], None], download: DownloadProgress | None = None
+) -> LoadedModel:
     """Loads what the options name; blocks, so call it in a thread.
 
     Args:
         options: which model, and in what form.
-        progress: told what is being done, for people.
+        progress: told what is being done, for people; called in any thread.
+        download: told how far a download is, for the metrics.
 
     Raises:
         StartError: It cannot be served here.
     """
-    progress(f"loading {options.model}")
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model).eval()
-    defaults = model.generation_config.to_diff_dict()
-    ends = defaults.get("eos_token_id") or tokenizer.eos_token_id
+    _log_instead_of_printing()
+    folder = _folder(options) or download_model(options, progress, download or DownloadProgress())
+    checkpoint = read_checkpoint(folder, trust_remote_code=options.trust_remote_code)
+    placement = place(options, checkpoint)
+    check_memory(checkpoint, placement)
+    tokenizer = _tokenizer(options, folder)
+    progress(f"loading {options.model} as {placement}")
+    model = _model(options, checkpoint, placement)
+    defaults = _defaults(model)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         root=options.model,
-        name=options.served_name or Path(options.model).name,
-        max_model_len=model.config.max_position_embeddings,
-        eos_token_ids=frozenset(ends if isinstance(ends, list) else [ends]),
+        name=options.served_name or (folder.name if Path(options.model).is_dir() else options.model),
+        max_model_len=_context(model, tokenizer),
+        eos_token_ids=_ends(model, tokenizer, defaults),
         defaults=defaults,
-        vocab_size=model.config.vocab_size,
+        vocab_size=model.config.get_text_config().vocab_size,
     )
+
+
+def _log_instead_of_printing() -> None:
+    """transformers writes to the standard error by itself; here whoever runs the server says where logs go."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
+
+
+def _folder(options: ModelOptions) -> Path | None:
+    """None for what can only be an id of a hub."""
+    path = Path(options.model).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if _HUB_ID.fullmatch(options.model) and not options.model.startswith("."):
+        return None
+    raise StartError(
+        f"there is no folder {options.model}; give one with config.json and safetensors, or a Hugging Face id such as "
+        "microsoft/Phi-3-mini-4k-instruct"
+    )
+
+
+def _tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=options.trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # whatever a file may provoke
+        raise StartError(f"the tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
+    if options.chat_template is not None:
+        tokenizer.chat_template = _template(options.chat_template)
+    _check_template(options, tokenizer)
+    return tokenizer
+
+
+def _template(given: str) -> str:
+    """A template has braces; a file's name that has them is not one that people choose."""
+    if "{" in given or "\n" in given:
+        return given
+    try:
+        return Path(given).expanduser().read_text()
+    except (OSError, ValueError) as error:
+        raise StartError(f"the chat template {given} cannot be read: {error}; give a file, or Jinja itself") from error
+
+
+def _check_template(options: ModelOptions, tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.chat_template:
+        return
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    except jinja2.TemplateSyntaxError as error:
+        whose = "the chat template" if options.chat_template else f"the chat template of {options.model}"
+        raise StartError(f"{whose} is no Jinja: {first_line(error)} (line {error.lineno})") from error
+    except Exception as error:  # it may want other messages than this one
+        _log.debug("chat template refuses a first message error=%s", first_line(error))
+
+
+def _model(options: ModelOptions, checkpoint: Checkpoint, placement: Placement) -> PreTrainedModel:
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder,
+            config=checkpoint.config,
+            # Of int8 the checkpoint's own, layer by layer: so at no time all is there in float32.
+            dtype="auto" if placement.int8 else placement.dtype,
+            device_map={"": placement.device} if placement.device.type == "cuda" else None,
+            trust_remote_code=options.trust_remote_code,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever a file may provoke, a lack of memory too
+        raise StartError(f"transformers cannot load {checkpoint.folder}: {first_line(error)}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise StartError(
+            f"{checkpoint.folder} lacks weights of its {type(model).__name__}: {some(missing)}; copy all of its files"
+        )
+    if placement.int8:
+        quantize(model)
+    loaded: PreTrainedModel = model.eval().requires_grad_(False)
+    return loaded
+
+
+def _defaults(model: PreTrainedModel) -> dict[str, Any]:
+    if model.generation_config is None:
+        return {}
+    own = ("transformers_version", "_from_model_config")
+    return {key: value for key, value in model.generation_config.to_diff_dict().items() if key not in own}
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, defaults: Mapping[str, Any]) -> frozenset[int]:
+    for ends in (defaults.get("eos_token_id"), model.config.eos_token_id, tokenizer.eos_token_id):
+        if ends is not None:
+            return frozenset(ends if isinstance(ends, list | tuple) else [ends])
+    return frozenset()
+
+
+def _context(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    config = model.config.get_text_config()
+    given = [value for key in _CONTEXT_KEYS if isinstance(value := getattr(config, key, None), int) and value > 0]
+    own, limit = given[:1], tokenizer.model_max_length
+    if isinstance(limit, int) and 0 < limit < _ABSURD_CONTEXT:
+        own.append(limit)
+    if not own:
+        _log.warning("the model does not say how long its context is, so it gets tokens=%d", _CONTEXT_UNKNOWN)
+    return min(own, default=_CONTEXT_UNKNOWN)
