@@ -9,11 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from kaito.inference.errors import Unavailable
+from kaito.inference.errors import BadRequest, Unavailable
 from kaito.inference.metrics import Metrics
 from kaito.inference.options import Options, RuntimeName
 from kaito.inference.requests import GenerationRequest
-from kaito.inference.runtime import Generation, Runtime, ServedModel, State, Status, Tokenizer, WithMetrics
+from kaito.inference.runtime import (
+    Generation,
+    Runtime,
+    ServedModel,
+    State,
+    Status,
+    Tokenizer,
+    WithMetrics,
+    WithTransformers,
+)
 
 
 def make_runtime(options: Options, metrics: Metrics) -> Runtime:
@@ -26,7 +35,7 @@ def make_runtime(options: Options, metrics: Metrics) -> Runtime:
     def transformers() -> Runtime:
         from kaito.inference.transformers_runtime import TransformersRuntime
 
-        return TransformersRuntime(options.model, options.engine, options.limits)
+        return TransformersRuntime(options.model, options.engine, options.limits, metrics.engine)
 
     def vllm() -> Runtime:
         from kaito.inference.vllm.runtime import VllmRuntime
@@ -84,6 +93,19 @@ class StartingRuntime:
     async def submit(self, requests: Sequence[GenerationRequest]) -> Sequence[Generation]:
         """Queues requests, all of them or none."""
         return await self.built.submit(requests)
+
+    async def generate_with_transformers(
+        self, prompt: Sequence[int], kwargs: Mapping[str, Any], adapters: Mapping[str, float]
+    ) -> Sequence[Sequence[int]]:
+        """As `WithTransformers`, if the runtime behind is one.
+
+        Raises:
+            BadRequest: It is none.
+        """
+        runtime = self.built
+        if not isinstance(runtime, WithTransformers):
+            raise BadRequest(f"the runtime {runtime.name} cannot do this")
+        return await runtime.generate_with_transformers(prompt, kwargs, adapters)
 
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing new and waits for what runs."""
