@@ -32,6 +32,7 @@ class TransformersRuntime:
         self._loaded: LoadedModel | None = None
         self._adapters: Adapters | None = None
         self._engine: Engine | None = None
+        self._tokenizer: ModelTokenizer | None = None
 
     def status(self) -> Status:
         """Where it stands."""
@@ -47,6 +48,7 @@ class TransformersRuntime:
             loop.call_soon_threadsafe(setattr, self, "_status", Status(State.LOADING, detail))
 
         self._loaded = await asyncio.to_thread(load_model, self._model_options, progress)
+        self._tokenizer = ModelTokenizer(self._loaded.tokenizer)
         options = self._model_options
         self._adapters = await asyncio.to_thread(
             Adapters.attach, self._loaded.model, options.adapters, options.strengths
@@ -72,7 +74,9 @@ class TransformersRuntime:
 
     def tokenizer(self) -> ModelTokenizer:
         """The model's tokenizer."""
-        return ModelTokenizer(self._ready().tokenizer)
+        self._ready()
+        assert self._tokenizer is not None
+        return self._tokenizer
 
     def defaults(self) -> Mapping[str, Any]:
         """What generation_config.json sets."""
@@ -82,11 +86,11 @@ class TransformersRuntime:
         """Queues requests, all of them or none."""
         loaded, engine = self._ready(), self._engine
         assert engine is not None
-        tokenizer = ModelTokenizer(loaded.tokenizer)
-        generations = [_Generation(TextStream(tokenizer, request)) for request in requests]
+        tokenizer, ends = self.tokenizer(), loaded.eos_token_ids
+        generations = [_Generation(TextStream(tokenizer, request, ends)) for request in requests]
         tickets = engine.submit_all(
             [
-                (_tokens(request, loaded.eos_token_ids), generation.updates.put_nowait)
+                (_tokens(request, ends), generation.updates.put_nowait)
                 for request, generation in zip(requests, generations, strict=True)
             ]
         )

@@ -25,7 +25,7 @@ router = APIRouter(route_class=BodyRoute, tags=["OpenAI"])
 async def create_chat_completion(request: Request, body: ChatCompletionRequest) -> Response:
     """Answers a conversation."""
     runtime = runtime_of(request)
-    asked = _asked(body, runtime)
+    asked = await _asked(body, runtime)
     requests = choices(asked, body.n)
     identity = Identity.of_call("chatcmpl", runtime, body.model)
     # What the answer continues, if it is the assistant's own message and the client wants to see all of it.
@@ -49,7 +49,7 @@ async def create_chat_completion(request: Request, body: ChatCompletionRequest) 
     return Response(encode(content), media_type="application/json")
 
 
-def _asked(body: ChatCompletionRequest, runtime: Runtime) -> GenerationRequest:
+async def _asked(body: ChatCompletionRequest, runtime: Runtime) -> GenerationRequest:
     tokenizer = runtime.tokenizer()
     text = tokenizer.render(
         rendered(body.messages),
@@ -60,7 +60,7 @@ def _asked(body: ChatCompletionRequest, runtime: Runtime) -> GenerationRequest:
     return generation_request(
         body,
         runtime,
-        tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens)),
+        await tokenizer.encode_async(text, add_special_tokens=bool(body.add_special_tokens)),
         param="messages",
         max_tokens=body.max_completion_tokens or body.max_tokens,
         default_max_tokens=None,

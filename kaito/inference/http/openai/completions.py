@@ -35,7 +35,7 @@ class _Prompt:
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continues one prompt or several."""
     runtime = runtime_of(request)
-    prompts = _prompts(body, runtime)
+    prompts = await _prompts(body, runtime)
     requests = [each for prompt in prompts for each in choices(_asked(body, runtime, prompt), body.n)]
     prompt_tokens = sum(len(prompt.tokens) for prompt in prompts)
     identity = Identity.of_call("cmpl", runtime, body.model)
@@ -59,7 +59,7 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
     return Response(encode(content), media_type="application/json")
 
 
-def _prompts(body: CompletionRequest, runtime: Runtime) -> list[_Prompt]:
+async def _prompts(body: CompletionRequest, runtime: Runtime) -> list[_Prompt]:
     model, tokenizer = find_model(runtime, body.model), runtime.tokenizer()
     given = body.prompt
     several: Sequence[str | Sequence[int]]
@@ -71,7 +71,7 @@ def _prompts(body: CompletionRequest, runtime: Runtime) -> list[_Prompt]:
     for each, param in zip(several, params, strict=True):
         if isinstance(each, str):
             special = body.add_special_tokens is not False
-            prompts.append(_Prompt(tokenizer.encode(each, add_special_tokens=special), each, param))
+            prompts.append(_Prompt(await tokenizer.encode_async(each, add_special_tokens=special), each, param))
         else:
             check_tokens(each, model.vocab_size, param)
             prompts.append(_Prompt(tuple(each), None, param))

@@ -18,6 +18,10 @@ class TokenTexts:
         self._tokenizer = tokenizer
         self._texts: dict[int, str] = {}
 
+    def bytes(self, token: int) -> list[int]:
+        """Those of a token."""
+        return list(self._tokenizer.token_bytes(token))
+
     def __getitem__(self, token: int) -> str:
         text = self._texts.get(token)
         if text is None:
@@ -59,10 +63,7 @@ def completion_logprobs(texts: TokenTexts, logprobs: Sequence[TokenLogprob], off
 
 
 def _top(texts: TokenTexts, token: int, logprob: float) -> TopLogprob:
-    text = texts[token]
-    # Where a token is a part of a character, its own bytes are not those of its text.
-    own = None if "�" in text else list(text.encode())
-    return {"token": text, "logprob": max(logprob, _LOWEST), "bytes": own}
+    return {"token": texts[token], "logprob": max(logprob, _LOWEST), "bytes": texts.bytes(token)}
 
 
 def _by_text(texts: TokenTexts, each: TokenLogprob) -> dict[str, float]:

@@ -10,31 +10,6 @@ from pydantic_core import PydanticCustomError
 from kaito.inference.http.openai.body import KIND, Fields, Off
 from kaito.inference.http.openai.fields import EVERYWHERE_OFF, Count, GenerationFields, Message, Name, TokenId
 
-_OF_RENDERING = frozenset(
-    [
-        "add_generation_prompt",
-        "chat_template",
-        "chat_template_kwargs",
-        "continue_final_message",
-        "conversation",
-        "documents",
-        "max_length",
-        "messages",
-        "padding",
-        "processor_kwargs",
-        "return_assistant_tokens_mask",
-        "return_dict",
-        "return_tensors",
-        "self",
-        "template_kwargs",
-        "tokenize",
-        "tokenizer_kwargs",
-        "tools",
-        "truncation",
-    ]
-)
-"""Arguments of transformers' `apply_chat_template` and of templates that are not for a request to set."""
-
 _Messages = Annotated[list[Message], Field(min_length=1)]
 
 
@@ -54,11 +29,6 @@ class _Rendered(Fields):
                 "a message is continued or a new one begun: give add_generation_prompt as false with it",
                 {"field": "continue_final_message"},
             )
-        for name in self.chat_template_kwargs or {}:
-            if name in _OF_RENDERING:
-                raise PydanticCustomError(
-                    "combination", "not for a request to set", {"field": f"chat_template_kwargs.{name}"}
-                )
         return self
 
 

@@ -33,11 +33,11 @@ class Usage(TypedDict):
 
 
 class TopLogprob(TypedDict):
-    """A token and its log probability; `bytes` is null where it is part of a character."""
+    """A token and its log probability; `bytes` tell more than the text where it is a part of a character."""
 
     token: str
     logprob: float
-    bytes: list[int] | None
+    bytes: list[int]
 
 
 class ChatLogprob(TopLogprob):

@@ -20,7 +20,7 @@ async def tokenize(request: Request, body: TokenizeRequest) -> Response:
     """Token ids of a prompt, or of messages as the chat template writes them."""
     runtime = runtime_of(request)
     model, tokenizer = find_model(runtime, body.model), runtime.tokenizer()
-    tokens = _tokens(body, tokenizer)
+    tokens = await _tokens(body, tokenizer)
     content: Tokenized = {
         "count": len(tokens),
         "max_model_len": model.max_model_len,
@@ -40,13 +40,13 @@ async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
     return Response(encode(content), media_type="application/json")
 
 
-def _tokens(body: TokenizeRequest, tokenizer: Tokenizer) -> tuple[int, ...]:
+async def _tokens(body: TokenizeRequest, tokenizer: Tokenizer) -> tuple[int, ...]:
     if body.messages is None:
-        return tokenizer.encode(body.prompt or "", add_special_tokens=body.add_special_tokens is not False)
+        return await tokenizer.encode_async(body.prompt or "", add_special_tokens=body.add_special_tokens is not False)
     text = tokenizer.render(
         rendered(body.messages),
         add_generation_prompt=body.add_generation_prompt is not False,
         continue_final_message=bool(body.continue_final_message),
         template_kwargs=body.chat_template_kwargs,
     )
-    return tokenizer.encode(text, add_special_tokens=bool(body.add_special_tokens))
+    return await tokenizer.encode_async(text, add_special_tokens=bool(body.add_special_tokens))

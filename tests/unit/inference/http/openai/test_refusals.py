@@ -96,7 +96,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "not supported",
     ),
     ({"continue_final_message": True}, "continue_final_message", "add_generation_prompt as false"),
-    ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs.tokenize", "not for a request"),
+    ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs.tokenize", "cannot be set there"),
     ({"lora": {"one": 1}}, "lora", "must be a valid list"),
     ({"lora": [{"strength": 1}]}, "lora[0].name", "required"),
     ({"lora": [{"name": "one", "strength": "1"}]}, "lora[0].strength", "number"),
@@ -166,7 +166,6 @@ async def test_a_wrong_value_is_refused_with_its_place_and_what_is_allowed(
 ) -> None:
     error = await refused(http, CHAT, json={"messages": HELLO, **fields})
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
-    assert param in error["message"]
     assert said in error["message"]
 
 
