@@ -183,6 +183,8 @@ def _strengths(runtime: VllmRuntime, asked: Any) -> dict[str, float]:
                 given = rest.get("strength")
                 if isinstance(given, bool) or not isinstance(given, int | float | None):
                     raise BadRequest(f"lora[{index}].strength: must be a number", param=f"lora[{index}].strength")
+                if name in strengths:
+                    raise BadRequest(f"lora[{index}].name: {name} is there twice", param=f"lora[{index}].name")
                 strengths[name] = (own.get(name) or 0.0) if given is None else float(given)
             case _:
                 raise BadRequest(f"lora[{index}]: {form}", param=f"lora[{index}]")

@@ -28,6 +28,10 @@ class Line:
         self._told: asyncio.Queue[None] = asyncio.Queue()
         self._writer: asyncio.StreamWriter | None = None
 
+    def __len__(self) -> int:
+        """Events that nobody has asked for."""
+        return self._events.qsize()
+
     async def event(self, kind: str) -> dict[str, Any]:
         """The next event of a kind; those before it are forgotten."""
         async with asyncio.timeout(20):
