@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import aiohttp
 import msgspec
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from kaito.inference.errors import BadRequest, ModelNotFound, RequestError, Unavailable
+from kaito.inference.errors import BadRequest, RequestError, Unavailable
 from kaito.inference.http.errors import ClientGone, error_object
+from kaito.inference.http.openai.body import Fields, parse
+from kaito.inference.http.openai.fields import AdapterStrength
+from kaito.inference.http.openai.prepare import adapters, find_model
 from kaito.inference.http.sse import event, until_gone
 from kaito.inference.runtime import Runtime
 from kaito.inference.starting import StartingRuntime
@@ -82,6 +86,10 @@ for _path in _GET:
     router.add_api_route(_path, _pass_on, methods=["GET"], name=f"GET {_path}")
 
 
+class _Lora(Fields):
+    lora: Annotated[list[AdapterStrength], Field(max_length=64)]
+
+
 class _Relay(Response):
     """vLLM's answer as it comes. A client that goes closes the connection to vLLM, which ends the request there."""
 
@@ -149,10 +157,12 @@ def _checked(runtime: VllmRuntime, path: str, body: bytes) -> bytes:
         raise BadRequest("the body must be an object")
     extra = {"lora"} if path in _GENERATE else set()
     _check_fields(content, runtime.fields(path), extra)
-    _check_model(content.get("model"), [model.name for model in runtime.models()])
+    if isinstance(name := content.get("model"), str):
+        find_model(runtime, name)
     if not extra or content.get("lora") is None:
         return body
-    strengths = _strengths(runtime, content.pop("lora"))
+    asked = parse(msgspec.json.encode({"lora": content.pop("lora")}), _Lora).lora
+    strengths = adapters(runtime, find_model(runtime, None), asked)
     return msgspec.json.encode({**content, "model": runtime.named(strengths)})
 
 
@@ -162,33 +172,6 @@ def _check_fields(content: Mapping[str, Any], fields: frozenset[str], extra: set
             near = difflib.get_close_matches(name, sorted(fields | extra), 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise BadRequest(f"{name}: vLLM knows no such field of this request{hint}", param=name)
-
-
-def _check_model(name: Any, served: Sequence[str]) -> None:
-    if isinstance(name, str) and name not in served:
-        near = difflib.get_close_matches(name, served, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ModelNotFound(f"no model {name[:200]!r} is served here; {hint}served: {', '.join(served)}", param="model")
-
-
-def _strengths(runtime: VllmRuntime, asked: Any) -> dict[str, float]:
-    own = {model.name: model.strength for model in runtime.models() if model.parent is not None}
-    form = 'must be a list such as [{"name": "legal", "strength": 0.8}]'
-    if not isinstance(asked, list):
-        raise BadRequest(f"lora: {form}", param="lora")
-    strengths: dict[str, float] = {}
-    for index, each in enumerate(asked):
-        match each:
-            case {"name": str(name), **rest} if rest.keys() <= {"strength"}:
-                given = rest.get("strength")
-                if isinstance(given, bool) or not isinstance(given, int | float | None):
-                    raise BadRequest(f"lora[{index}].strength: must be a number", param=f"lora[{index}].strength")
-                if name in strengths:
-                    raise BadRequest(f"lora[{index}].name: {name} is there twice", param=f"lora[{index}].name")
-                strengths[name] = (own.get(name) or 0.0) if given is None else float(given)
-            case _:
-                raise BadRequest(f"lora[{index}]: {form}", param=f"lora[{index}]")
-    return strengths
 
 
 def _sent(request: Request) -> Iterable[tuple[str, str]]:

@@ -68,12 +68,11 @@ def load_model(
     Raises:
         StartError: It cannot be served here.
     """
-    _log_instead_of_printing()
-    folder = _folder(options) or download_model(options, progress, download or DownloadProgress())
+    folder = find_model(options, progress, download)
     checkpoint = read_checkpoint(folder, trust_remote_code=options.trust_remote_code)
     placement = place(options, checkpoint)
     check_memory(checkpoint, placement)
-    tokenizer = _tokenizer(options, folder)
+    tokenizer = load_tokenizer(options, folder)
     progress(f"loading {options.model} as {placement}")
     model = _model(options, checkpoint, placement)
     defaults = _defaults(model)
@@ -87,6 +86,32 @@ def load_model(
         defaults=defaults,
         vocab_size=model.config.get_text_config().vocab_size,
     )
+
+
+def find_model(
+    options: ModelOptions, progress: Callable[[str], None], download: DownloadProgress | None = None
+) -> Path:
+    """The folder that a model is in, after a download if it is on a hub; arguments and errors are `load_model`'s."""
+    _log_instead_of_printing()
+    return _folder(options) or download_model(options, progress, download or DownloadProgress())
+
+
+def load_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, with the chat template that the options say.
+
+    Raises:
+        StartError: There is none, or it or the template cannot be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=options.trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # whatever a file may provoke
+        raise StartError(f"the tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
+    if options.chat_template is not None:
+        tokenizer.chat_template = _template(options.chat_template)
+    _check_template(options, tokenizer)
+    return tokenizer
 
 
 def _log_instead_of_printing() -> None:
@@ -107,19 +132,6 @@ def _folder(options: ModelOptions) -> Path | None:
         f"there is no folder {options.model}; give one with config.json and safetensors, or a Hugging Face id such as "
         "microsoft/Phi-3-mini-4k-instruct"
     )
-
-
-def _tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=options.trust_remote_code, local_files_only=True
-        )
-    except Exception as error:  # whatever a file may provoke
-        raise StartError(f"the tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
-    if options.chat_template is not None:
-        tokenizer.chat_template = _template(options.chat_template)
-    _check_template(options, tokenizer)
-    return tokenizer
 
 
 def _template(given: str) -> str:

@@ -22,12 +22,14 @@ class Machine:
     """What was found out before vLLM starts.
 
     Attributes:
+        folder: the model's.
         port: on loopback, for it to listen on.
         memory_utilization: share of a GPU's memory that it may take.
         parallelism: flags, without dashes, that spread the model over the GPUs.
         modules: the adapters.
     """
 
+    folder: Path
     port: int
     memory_utilization: float
     parallelism: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -36,7 +38,7 @@ class Machine:
 
 def served_name(model: ModelOptions) -> str:
     """Under which clients know the base model: the id, or the folder's name."""
-    folder = Path(model.model)
+    folder = Path(model.model).expanduser()
     return model.served_name or (folder.resolve().name if folder.is_dir() else model.model)
 
 
@@ -45,7 +47,7 @@ def arguments(
 ) -> list[str]:
     """What follows `vllm serve`. The user's own arguments come last, where they win."""
     return [
-        model.model,
+        str(machine.folder),
         *("--host", "127.0.0.1"),
         *("--port", str(machine.port)),
         *_model(model),
@@ -62,7 +64,6 @@ def _model(model: ModelOptions) -> list[str]:
     return [
         *("--served-model-name", served_name(model)),
         *("--dtype", model.dtype),
-        *(("--revision", model.revision) if model.revision else ()),
         *(("--chat-template", model.chat_template) if model.chat_template else ()),
         *(("--trust-remote-code",) if model.trust_remote_code else ()),
     ]

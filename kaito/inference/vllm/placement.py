@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
-
 _MIB = 1024**2
 _RESERVE_BYTES = 600 * _MIB
 """Of a GPU, for CUDA's context and what else is in the pod."""
@@ -74,17 +71,6 @@ def parallelism(devices: Sequence[Gpu], model_bytes: int | None) -> dict[str, in
     return {"tensor-parallel-size": len(devices)}
 
 
-def model_bytes(model: str, revision: str | None, token: str | None) -> int | None:
-    """What a model's weights take, in a folder or on the hub; none if that is not known. Blocks."""
-    root = Path(model)
-    if root.is_dir():
-        files = {file.name: file.stat().st_size for file in root.glob("*.safetensors")}
-    else:
-        try:
-            info = HfApi(token=token).model_info(model, revision=revision, files_metadata=True)
-        except (OSError, ValueError, HfHubHTTPError):
-            # It only chooses between two ways that both work; the load itself says what is wrong.
-            return None
-        files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    weights = (size for name, size in files.items() if name.endswith(".safetensors") and "consolidated" not in name)
-    return sum(weights) or None
+def model_bytes(folder: Path) -> int | None:
+    """What a model's weights take; none if that is not known."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) or None

@@ -9,14 +9,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from kaito.inference.errors import ContextLengthExceeded, StartError, Unavailable
+from kaito.inference.loading import find_model, load_tokenizer
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.requests import GenerationRequest
 from kaito.inference.runtime import Generation, ServedModel, State, Status
@@ -94,10 +95,12 @@ class VllmRuntime:
         work = Path(tempfile.mkdtemp(prefix="kaito-vllm-"))
         self._ends.callback(shutil.rmtree, work, ignore_errors=True)
         self._modules = await asyncio.to_thread(prepare, self._model.adapters, self._model.strengths, work)
-        self._tokenizer, self._defaults = await asyncio.to_thread(_texts, self._model)
+        folder = await asyncio.to_thread(find_model, self._model, self._progress(asyncio.get_running_loop()))
+        self._tokenizer = ModelTokenizer(await asyncio.to_thread(load_tokenizer, self._model, folder))
+        self._defaults = await asyncio.to_thread(_defaults, folder)
         # Held until we end, so that nobody else is given it.
         held = self._ends.enter_context(reserve_port())
-        machine = await asyncio.to_thread(self._machine, held.getsockname()[1])
+        machine = await asyncio.to_thread(self._machine, folder, held.getsockname()[1])
         key = secrets.token_urlsafe(32)
         line = arguments(self._model, self._engine, self._limits, self._options, machine)
         _log.info("vllm: starting: %s", " ".join([*start, *line]))
@@ -200,17 +203,21 @@ class VllmRuntime:
         if self._model.device == "cpu":
             raise StartError("--device cpu: not with the runtime vllm, which needs a GPU; use --runtime transformers")
 
-    def _machine(self, port: int) -> Machine:
+    def _progress(self, loop: asyncio.AbstractEventLoop) -> Callable[[str], None]:
+        def progress(detail: str) -> None:
+            loop.call_soon_threadsafe(setattr, self, "_status", Status(State.LOADING, detail))
+
+        return progress
+
+    def _machine(self, folder: Path, port: int) -> Machine:
         devices = placement.gpus()
-        model = self._model
-        size = placement.model_bytes(model.model, model.revision, model.token) if len(devices) > 1 else None
-        return Machine(port, placement.memory_utilization(devices), placement.parallelism(devices, size), self._modules)
+        spread = placement.parallelism(devices, placement.model_bytes(folder))
+        return Machine(folder, port, placement.memory_utilization(devices), spread, self._modules)
 
     def _environment(self, key: str) -> dict[str, str]:
         given = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-        token = {"HF_TOKEN": self._model.token} if self._model.token else {}
         # In a variable, since other users of the machine can read a command line.
-        return {**given, **token, "VLLM_API_KEY": key}
+        return {**given, "VLLM_API_KEY": key}
 
     async def _until_well(self, child: Child, server: Upstream) -> None:
         ended = asyncio.create_task(child.wait())
@@ -273,18 +280,8 @@ class VllmRuntime:
         return VllmGeneration(response, ticket, request.logprobs)
 
 
-def _texts(model: ModelOptions) -> tuple[ModelTokenizer, Mapping[str, Any]]:
-    where: dict[str, Any] = {"revision": model.revision, "token": model.token}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model.model, trust_remote_code=model.trust_remote_code, **where)
-    except (OSError, ValueError) as error:
-        raise StartError(f"{model.model}: no tokenizer: {' '.join(str(error).split())}") from error
-    if model.chat_template is not None:
-        file = Path(model.chat_template)
-        tokenizer.chat_template = file.read_text() if file.is_file() else model.chat_template
-    try:
-        defaults = GenerationConfig.from_pretrained(model.model, **where).to_diff_dict()
-    except OSError:
-        # Most models that do without have nothing to say.
-        defaults = {}
-    return ModelTokenizer(tokenizer), defaults
+def _defaults(folder: Path) -> Mapping[str, Any]:
+    if not (folder / "generation_config.json").is_file():
+        return {}
+    defaults: dict[str, Any] = GenerationConfig.from_pretrained(folder, local_files_only=True).to_diff_dict()
+    return defaults

@@ -27,7 +27,7 @@ def line(
         engine or EngineOptions(),
         Limits(drain_s=12.5),
         options or VllmOptions(),
-        machine or Machine(4711, 0.84),
+        machine or Machine(Path("/m"), 4711, 0.84),
     )
 
 
@@ -37,7 +37,7 @@ def value(given: list[str], flag: str) -> str:
 
 def test_without_settings_it_names_the_model_the_port_and_what_a_gpu_allows() -> None:
     assert line() == [
-        "org/model",
+        "/m",
         *("--host", "127.0.0.1", "--port", "4711"),
         *("--served-model-name", "org/model", "--dtype", "auto"),
         *("--max-model-len", "auto", "--max-num-seqs", "256", "--gpu-memory-utilization", "0.84"),
@@ -49,7 +49,6 @@ def test_settings_of_the_model_are_flags() -> None:
     given = line(
         ModelOptions(
             "org/model",
-            revision="abc",
             token="secret",
             served_name="mine",
             dtype="bfloat16",
@@ -59,7 +58,6 @@ def test_settings_of_the_model_are_flags() -> None:
         EngineOptions(max_model_len=4096),
         VllmOptions(max_num_seqs=8, gpu_memory_utilization=0.5),
     )
-    assert value(given, "--revision") == "abc"
     assert value(given, "--served-model-name") == "mine"
     assert value(given, "--dtype") == "bfloat16"
     assert value(given, "--chat-template") == "{{ x }}"
@@ -85,7 +83,7 @@ def test_the_user_s_own_arguments_come_last_where_they_win() -> None:
 def test_adapters_are_modules_with_room_for_the_highest_rank() -> None:
     each = tuple(LoraModule(name, Path("/a") / name, rank, {name: 1.0}) for name, rank in (("x", 9), ("y", 4)))
     blend = LoraModule("kaito-all-adapters", Path("/work/b"), 13, {"x": 1.0, "y": 1.0})
-    given = line(machine=Machine(1, 0.8, modules=LoraModules(each, {}, blend)))
+    given = line(machine=Machine(Path("/m"), 1, 0.8, modules=LoraModules(each, {}, blend)))
     assert "--enable-lora" in given
     assert value(given, "--max-lora-rank") == "16"
     assert (value(given, "--max-loras"), value(given, "--max-cpu-loras")) == ("3", "3")
@@ -95,7 +93,7 @@ def test_adapters_are_modules_with_room_for_the_highest_rank() -> None:
 
 def test_few_large_adapters_are_on_the_gpu_at_once() -> None:
     each = tuple(LoraModule(name, Path("/a") / name, 300, {name: 1.0}) for name in "abcdef")
-    given = line(machine=Machine(1, 0.8, modules=LoraModules(each)))
+    given = line(machine=Machine(Path("/m"), 1, 0.8, modules=LoraModules(each)))
     assert (value(given, "--max-lora-rank"), value(given, "--max-loras")) == ("320", "3")
     assert value(given, "--max-cpu-loras") == "6"
 
@@ -115,13 +113,15 @@ def test_a_model_of_less_than_half_a_gpu_runs_on_each_and_a_larger_one_is_cut(
 ) -> None:
     devices = (Gpu(24 * GIB, 23 * GIB),) * count
     assert parallelism(devices, size) == flags
-    given = line(machine=Machine(1, 0.8, parallelism(devices, size)))
+    given = line(machine=Machine(Path("/m"), 1, 0.8, parallelism(devices, size)))
     assert [given[given.index(f"--{flag}") + 1] for flag in flags] == [str(each) for each in flags.values()]
 
 
 @pytest.mark.parametrize("flag", ["--tensor-parallel-size=1", "--pipeline_parallel_size", "-tp", "-dp"])
 def test_who_spreads_the_model_himself_is_not_interfered_with(flag: str) -> None:
-    given = line(options=VllmOptions(args=(flag, "1")), machine=Machine(1, 0.8, {"tensor-parallel-size": 4}))
+    given = line(
+        options=VllmOptions(args=(flag, "1")), machine=Machine(Path("/m"), 1, 0.8, {"tensor-parallel-size": 4})
+    )
     assert given.count("--tensor-parallel-size") == 0
 
 
@@ -134,8 +134,8 @@ def test_memory_is_what_the_fullest_gpu_has_free_but_for_a_reserve() -> None:
 
 def test_the_size_of_a_folder_is_that_of_its_weights(tiny: Path, tmp_path: Path) -> None:
     [file] = (tiny / "model").glob("*.safetensors")
-    assert model_bytes(str(tiny / "model"), None, None) == file.stat().st_size
-    assert model_bytes(str(tmp_path), None, None) is None
+    assert model_bytes(tiny / "model") == file.stat().st_size
+    assert model_bytes(tmp_path) is None
 
 
 def test_a_config_s_section_becomes_flags(tmp_path: Path) -> None:

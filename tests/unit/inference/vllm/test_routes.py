@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from kaito.inference.http import make_app
 from kaito.inference.http.settings import HttpSettings
@@ -21,32 +18,22 @@ from kaito.inference.options import Limits
 from kaito.inference.runtime import State
 from kaito.inference.vllm.adapters import BLEND
 from kaito.inference.vllm.runtime import VllmRuntime
+from tests.unit.inference.http.openai.conftest import serving
 from tests.unit.inference.vllm.conftest import Line, runtime_of, stand_in, until
 
 CHAT = "/v1/chat/completions"
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # pytest's signals stay pytest's
-
-
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of an application that is served on a port of the system's choice."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
-            yield client
-        server.should_exit = True
-        await task
+async def served(runtime: VllmRuntime, settings: HttpSettings) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of a runtime's application."""
+    async with serving(make_app(runtime, settings)) as address, aiohttp.ClientSession(address) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 async def shared_client(shared: tuple[VllmRuntime, Line]) -> AsyncIterator[aiohttp.ClientSession]:
-    async with serving(make_app(shared[0], HttpSettings())) as client:
+    async with served(shared[0], HttpSettings()) as client:
         yield client
 
 
@@ -68,17 +55,6 @@ def runtime(well: tuple[VllmRuntime, Line]) -> VllmRuntime:
 async def ask(client: aiohttp.ClientSession, path: str, body: Any) -> tuple[int, Any]:
     async with client.post(path, json=body) as answer:
         return answer.status, await answer.json()
-
-
-async def test_chat_answers_from_vllm_with_all_adapters_at_their_strengths(
-    client: aiohttp.ClientSession, line: Line
-) -> None:
-    body = {"prompt": "the fox", "generate_kwargs": {"max_length": 20, "do_sample": False}}
-    status, answer = await ask(client, "/chat", body)
-    assert status == 200
-    assert answer["Result"].startswith("the fox 0 1 2")
-    asked = (await line.event("request"))["body"]
-    assert (asked["model"], asked["temperature"]) == (BLEND, 0.0)
 
 
 async def test_a_request_is_passed_on_as_it_is_but_for_the_key(client: aiohttp.ClientSession, line: Line) -> None:
@@ -168,10 +144,10 @@ async def test_adapters_of_a_request_become_the_model_that_has_them(
 @pytest.mark.parametrize(
     ("lora", "param", "words"),
     [
-        ("one", "lora", "must be a list"),
-        ([{"strength": 1}], "lora[0]", "must be a list such as"),
-        ([{"name": "one", "scale": 1}], "lora[0]", "must be a list such as"),
-        ([{"name": "one", "strength": "1"}], "lora[0].strength", "must be a number"),
+        ("one", "lora", "list"),
+        ([{"strength": 1}], "lora[0].name", "required"),
+        ([{"name": "one", "scale": 1}], "lora[0].scale", "no field"),
+        ([{"name": "one", "strength": "1"}], "lora[0].strength", "number"),
         ([{"name": "one", "strength": 0.5}], "lora", "at their start strengths"),
         ([{"name": "one"}, {"name": "one"}], "lora[1].name", "twice"),
     ],
@@ -233,7 +209,7 @@ async def test_metrics_are_ours_and_vllm_s_each_once(client: aiohttp.ClientSessi
 
 
 async def test_every_path_but_health_needs_the_key(shared: tuple[VllmRuntime, Line]) -> None:
-    async with serving(make_app(shared[0], HttpSettings(api_keys=frozenset({"k"})))) as client:
+    async with served(shared[0], HttpSettings(api_keys=frozenset({"k"}))) as client:
         for path in ("/tokenize", "/v1/completions", "/invocations", "/version", "/metrics"):
             async with client.post(path, json={}) as answer:
                 assert answer.status == 401
@@ -249,7 +225,7 @@ async def own(tiny: Path, tmp_path: Path) -> AsyncIterator[tuple[VllmRuntime, Li
     async with stand_in(tmp_path) as line:
         runtime = runtime_of(tiny, adapters=False, max_num_seqs=1, limits=Limits(max_waiting=0))
         await runtime.load()
-        async with serving(make_app(runtime, HttpSettings())) as client:
+        async with served(runtime, HttpSettings()) as client:
             yield runtime, line, client
         await runtime.close()
 

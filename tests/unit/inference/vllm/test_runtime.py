@@ -83,7 +83,7 @@ async def test_it_is_ready_when_vllm_is_and_vllm_ends_with_it(tiny: Path, line: 
         await gone(pid)
 
 
-async def test_its_key_and_the_hub_s_are_in_the_environment_and_not_on_the_command_line(
+async def test_its_key_is_in_the_environment_and_neither_on_the_command_line_nor_in_the_log(
     tiny: Path, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = VllmRuntime(
@@ -93,7 +93,6 @@ async def test_its_key_and_the_hub_s_are_in_the_environment_and_not_on_the_comma
         await runtime.load()
     await runtime.close()
     started = await line.event("started")
-    assert started["env"]["HF_TOKEN"] == "hub-token"
     assert len(started["env"]["VLLM_API_KEY"]) > 20
     for secret in ("hub-token", started["env"]["VLLM_API_KEY"]):
         assert secret not in " ".join(started["arguments"])
@@ -155,7 +154,7 @@ async def test_what_vllm_does_not_do_stops_the_start(model: ModelOptions, words:
 
 async def test_a_folder_without_a_tokenizer_stops_the_start(tmp_path: Path, line: Line) -> None:
     runtime = VllmRuntime(ModelOptions(str(tmp_path)), EngineOptions(), Limits(), VllmOptions())
-    with pytest.raises(StartError, match="no tokenizer"):
+    with pytest.raises(StartError, match=r"the tokenizer in .* cannot be loaded"):
         await runtime.load()
 
 

@@ -28,8 +28,8 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """Serves an application on a port of the system's choice; gives its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    # It listens already: a client may come before the server has started.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
