@@ -62,10 +62,10 @@ class Access:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         self._metrics.answered(getattr(scope.get("route"), "path", "other"), status)
-        if reason := _REFUSED.get(status):
-            self._metrics.refused(reason)
         # The kubelet asks every few seconds, and is told by its own events.
         failed = status >= 400 and scope["path"] not in HEALTH_PATHS
+        if failed and (reason := _REFUSED.get(status)):
+            self._metrics.refused(reason)
         level = logging.INFO if failed else logging.DEBUG
         if not _log.isEnabledFor(level):
             return

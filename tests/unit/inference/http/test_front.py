@@ -1,0 +1,258 @@
+"""What every request passes before a route: health, keys, states, lengths of bodies, ids, counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from kaito.inference.http import make_app
+from kaito.inference.http.settings import HttpSettings
+from kaito.inference.options import Limits
+from kaito.inference.runtime import Runtime, State, Status
+from tests.unit.inference.serving import serving
+
+HEALTH = ("/health", "/healthz", "/livez", "/readyz")
+MEMORY_KIB = int(Path("/proc/meminfo").read_text().split()[1])
+KEYS = frozenset({"first-key", "second-key"})
+
+
+class Standing:
+    """A runtime in a state, which nothing here asks for more."""
+
+    name = "transformers"
+
+    def __init__(self, state: State, detail: str = "") -> None:
+        self._status = Status(state, detail)
+
+    def status(self) -> Status:
+        """As it was made."""
+        return self._status
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    state: State = State.READY, detail: str = "", **settings: Any
+) -> AsyncIterator[tuple[aiohttp.ClientSession, FastAPI]]:
+    app = make_app(cast(Runtime, Standing(state, detail)), HttpSettings(**settings))
+    async with serving(app) as address, aiohttp.ClientSession(address) as session:
+        yield session, app
+
+
+def routes(app: FastAPI) -> Iterable[tuple[str, str]]:
+    """Method and path of all, those of included routers among them, as the schema has them."""
+    found = [(method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item]
+    assert len(found) >= 12
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "live"),
+    [(State.READY, 200, 200), (State.LOADING, 503, 200), (State.DRAINING, 503, 200), (State.FAILED, 503, 503)],
+)
+async def test_health_tells_the_state_and_only_a_failed_engine_is_not_alive(
+    state: State, status: int, live: int
+) -> None:
+    expected = {"status": "Healthy"} if state is State.READY else {"status": state.value, "detail": "why"}
+    async with client_of(state, "why") as (session, _):
+        for path in HEALTH:
+            async with session.get(path) as answer:
+                assert (answer.status, await answer.json()) == (live if path == "/livez" else status, expected)
+
+
+@pytest.mark.parametrize("state", [State.LOADING, State.DRAINING, State.FAILED])
+async def test_what_needs_the_model_is_a_503_in_the_form_of_its_path(state: State) -> None:
+    async with client_of(state, "why") as (session, app):
+        for method, path in routes(app):
+            if path in (*HEALTH, "/", "/metrics"):
+                continue
+            async with session.request(method, path) as answer:
+                assert (path, answer.status) == (path, 503)
+                assert int(answer.headers["Retry-After"]) > 0
+                content = await answer.json()
+                message = content["detail"] if path == "/chat" else content["error"]["message"]
+                assert message == f"the server is {state.value}: why"
+                assert (answer.headers.get("Connection") == "close") == (state is State.DRAINING)
+
+
+@pytest.mark.parametrize("state", [State.READY, State.LOADING])
+async def test_every_path_but_health_needs_a_key_in_every_state(state: State) -> None:
+    async with client_of(state, api_keys=KEYS) as (session, app):
+        strange = [
+            ("GET", "/none"),
+            ("GET", "/openapi.json"),
+            ("POST", "/health/"),
+            ("GET", "/x//health"),
+            ("PUT", "/chat"),
+        ]
+        for method, path in [*routes(app), *strange]:
+            async with session.request(method, path) as answer:
+                assert (method, path, answer.status == 401) == (method, path, path not in HEALTH)
+                assert (answer.headers.get("WWW-Authenticate") == "Bearer") == (path not in HEALTH)
+
+
+def test_the_schema_lists_every_route_so_that_the_tests_of_keys_miss_none() -> None:
+    app = make_app(cast(Runtime, Standing(State.READY)), HttpSettings())
+    declared = {route.path for route in app.routes if isinstance(route, APIRoute)}
+    assert declared <= {path for _, path in routes(app)}
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer first-key", 200),
+        ("bearer second-key", 200),
+        ("Bearer  second-key ", 200),
+        ("Bearer first-ke", 401),
+        ("Bearer first-key second-key", 401),
+        ("Bearer", 401),
+        ("first-key", 401),
+        ("Basic first-key", 401),
+        ("Bearer schlüssel", 401),
+    ],
+)
+async def test_any_of_the_keys_opens_and_nothing_else(header: str, status: int) -> None:
+    headers = {"Authorization": header}
+    async with client_of(api_keys=KEYS) as (session, _), session.get("/", headers=headers) as answer:
+        assert answer.status == status
+
+
+async def test_a_missing_key_is_told_in_the_form_of_the_path() -> None:
+    said = "the API key is missing or wrong; send the header Authorization: Bearer KEY"
+    async with client_of(api_keys=KEYS) as (session, _):
+        async with session.post("/chat") as answer:
+            assert await answer.json() == {"detail": said}
+        async with session.get("/v1/models") as answer:
+            error = (await answer.json())["error"]
+            assert (error["message"], error["code"]) == (said, "invalid_api_key")
+
+
+async def _raw(
+    session: aiohttp.ClientSession, head: str, *chunks: bytes, wait: bool = True
+) -> tuple[int, dict[str, Any]]:
+    """Sends a request as it is written here; gives status and answer. The connection has to be closed by the server."""
+    url = session._base_url
+    assert url is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(head.replace("\n", "\r\n").encode() + b"\r\n")
+        for chunk in chunks:
+            writer.write(chunk)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    top, _, body = answer.partition(b"\r\n\r\n")
+    return int(top.split()[1]), json.loads(body)
+
+
+POST = "POST /chat HTTP/1.1\nHost: x\nContent-Type: application/json\n"
+SMALL = Limits(max_body_bytes=1000)
+
+
+async def test_a_length_that_is_too_long_is_refused_before_the_body_comes() -> None:
+    async with client_of(limits=SMALL) as (session, _):
+        status, answer = await _raw(session, f"{POST}Content-Length: 1001\n")
+    assert (status, answer) == (413, {"detail": "the body is longer than 1000 bytes, which is what a request may have"})
+
+
+async def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
+    chunk = b"c8\r\n" + b"x" * 200 + b"\r\n"
+    async with client_of(limits=SMALL) as (session, _):
+        status, answer = await _raw(session, f"{POST}Transfer-Encoding: chunked\n", *[chunk] * 6)
+        assert (status, answer["detail"][:24]) == (413, "the body is longer than ")
+        openai = POST.replace("/chat", "/v1/completions")
+        status, answer = await _raw(session, f"{openai}Transfer-Encoding: chunked\n", *[chunk] * 6)
+        assert (status, answer["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_a_body_of_just_that_length_comes_through() -> None:
+    body = b'{"prompt":""' + b" " * 987 + b"}"
+    async with client_of(limits=SMALL) as (session, _), session.post("/chat", json=None, data=body) as answer:
+        assert len(body) == 1000
+        assert answer.status != 413
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_a_408() -> None:
+    async with client_of(limits=Limits(request_timeout_s=0.1)) as (session, _):
+        status, answer = await _raw(session, f"{POST}Content-Length: 100\n", b'{"pro')
+    assert (status, answer) == (408, {"detail": "the body did not come to its end within 0.1 s"})
+
+
+async def test_headers_have_a_limit_as_well() -> None:
+    headers = {f"X-{index}": "x" * 8000 for index in range(40)}
+    async with client_of() as (session, _), session.get("/health", headers=headers) as answer:
+        assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "echoed"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)]
+)
+async def test_the_id_of_a_request_is_echoed_or_made(given: str, echoed: bool) -> None:
+    async with client_of() as (session, _), session.get("/", headers={"X-Request-Id": given}) as answer:
+        made = answer.headers["X-Request-Id"]
+        assert (made == given) == echoed
+        assert made
+
+
+async def test_requests_are_counted_by_route_and_refusals_by_reason() -> None:
+    async with client_of(State.LOADING) as (session, _):
+        for path in ("/health", "/v1/models", "/some/path/that/nobody/has"):
+            async with session.get(path):
+                pass
+        async with session.get("/metrics") as answer:
+            text = await answer.text()
+    assert 'kaito_inference_http_requests_total{path="/health",status="503"} 1.0' in text
+    assert 'kaito_inference_http_requests_total{path="other",status="503"} 2.0' in text
+    assert 'kaito_inference_requests_refused_total{reason="unavailable"} 2.0' in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "json_form"),
+    [
+        ("application/json", True),
+        ("application/json, */*;q=0.5", True),
+        ("*/*", False),
+        (None, False),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", False),
+        ("application/json;q=0.1, text/plain", False),
+    ],
+)
+async def test_metrics_are_text_and_for_those_who_ask_the_json_of_the_first_kaito(
+    accept: str | None, json_form: bool
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    async with client_of() as (session, _), session.get("/metrics", headers=headers) as answer:
+        assert answer.status == 200
+        assert (answer.content_type == "application/json") == json_form
+        if json_form:
+            content = await answer.json()
+            assert content.keys() == {"gpu_info", "cpu_info"}
+            assert (content["gpu_info"] is None) != (content["cpu_info"] is None)
+        else:
+            assert "kaito_inference_state" in await answer.text()
+
+
+async def test_the_load_of_the_cpu_has_the_units_that_it_says() -> None:
+    async with client_of() as (session, _), session.get("/metrics", headers={"Accept": "application/json"}) as answer:
+        cpu = (await answer.json())["cpu_info"]
+    if cpu is None:
+        pytest.skip("this machine has a GPU")
+    assert cpu["memory"]["total"] == f"{MEMORY_KIB / 1024**2:.2f} GB"
+    assert 0 <= cpu["load_percentage"] <= 100
+    assert cpu["total_cores"] >= 1
+
+
+async def test_the_root_says_that_the_server_runs_even_while_it_loads() -> None:
+    async with client_of(State.LOADING) as (session, _), session.get("/") as answer:
+        assert (answer.status, await answer.json()) == (200, {"message": "Server is running"})
