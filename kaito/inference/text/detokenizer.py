@@ -81,8 +81,6 @@ class Detokenizer:
         return rest
 
     def _slide(self) -> None:
-        window = self._window[-_CONTEXT:]
-        text = self._tokenizer.decode(window, skip_special_tokens=self._skip)
-        # Without any text before it a token could be taken for the first one, whose leading space is left out.
-        if text:
-            self._window, self._done = window, len(text) - text.endswith(_UNKNOWN)
+        self._window = self._window[-_CONTEXT:]
+        text = self._text()
+        self._done = len(text) - text.endswith(_UNKNOWN)
