@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from huggingface_hub import HfApi, close_session, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    close_session,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -20,10 +31,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented as being there
 
 from kaito.inference.errors import StartError
 from kaito.inference.loading.checkpoint import first_line, some
-from kaito.inference.loading.progress import DownloadProgress, size
+from kaito.inference.loading.progress import DownloadProgress, DownloadStopped, size
 from kaito.inference.options import ModelOptions
 
 _log = logging.getLogger(__name__)
@@ -31,6 +44,7 @@ _log = logging.getLogger(__name__)
 _WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.spm")
 # Other forms of the same weights: what Mistral's own server reads, and what is in folders (onnx, original, …).
 _UNWANTED = ("consolidated*", "*/*")
+_AT_ONCE = 4
 
 
 def download_model(options: ModelOptions, progress: Callable[[str], None], download: DownloadProgress) -> Path:
@@ -52,6 +66,7 @@ class _Hub:
         self.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
         self._options, self._progress, self._download = options, progress, download
         self._cache = options.download_dir or Path(constants.HF_HUB_CACHE)
+        self._counts: dict[str, int] = {}
         self._wanted = [*_WANTED, *(["*.py"] if options.trust_remote_code else [])]
 
     def fetch(self) -> Path:
@@ -72,25 +87,45 @@ class _Hub:
             ]
             has = f"but {some(others)}" if others else "and no other weights"
             raise StartError(f"{model} has no safetensors {has}; choose a model with safetensors, or convert it")
-        self._check_space(self._missing(sizes, info.sha))
-        return self._snapshot(sizes, info.sha)
-
-    def _snapshot(self, sizes: Mapping[str, int], commit: str | None) -> Path:
-        """Again as long as that brings something: what has come is not asked for twice."""
-        total = self._missing(sizes, commit)
+        weights = {name: count for name, count in sizes.items() if name.endswith(".safetensors")}
+        missing = [name for name in weights if not self._is_cached(name, info.sha)]
+        total = sum(weights[name] for name in missing)
+        self._check_space(total)
         self._download.start(total)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="download") as threads:
+            list(threads.map(lambda name: self._fetch_file(name, info.sha), missing))
+        return self._from_hub(revision=self._options.revision)
+
+    def _fetch_file(self, name: str, commit: str | None) -> None:
+        """Into the hub's own cache, through a file that outlives this process: huggingface_hub's does not."""
+        token = self._options.token
+        url = hf_hub_url(self._options.model, name, revision=commit, endpoint=self.endpoint)
+        found = get_hf_file_metadata(url, token=token, endpoint=self.endpoint)
+        folder = self._cache / repo_folder_name(repo_id=self._options.model, repo_type="model") / "blobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        blob, incomplete = folder / str(found.etag), folder / f"{found.etag}.partial"
+        with incomplete.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # two servers may share a volume
+            if not blob.exists():
+                self._append(url, file, name, found.size)
+                incomplete.replace(blob)
+
+    def _append(self, url: str, file: BinaryIO, name: str, size_: int | None) -> None:
+        """What is missing of a file; again as long as that brings something."""
+        headers = build_hf_headers(token=self._options.token)
         while True:
-            before = self._download.done_bytes
-            bar = self._bar(total - self._missing(sizes, commit))
+            before = file.seek(0, os.SEEK_END)
+            if size_ is not None and before > size_:
+                before = file.truncate(0)
             try:
-                folder = self._from_hub(revision=commit, tqdm_class=bar)
+                http_get(
+                    url, file, resume_size=before, headers=headers, expected_size=size_, tqdm_class=self._bar(name)
+                )
+                return
             except Exception as error:
-                if self._download.done_bytes == before or _is_refusal(error) or _is_full(error):
+                if file.tell() == before or isinstance(error, HfHubHTTPError | DownloadStopped) or _is_full(error):
                     raise
-                _log.warning("download interrupted, going on model=%s error=%s", self._options.model, first_line(error))
-                continue
-            self._download.reach(total)
-            return folder
+                _log.warning("download interrupted, going on file=%s error=%s", name, first_line(error))
 
     def _cached(self, error: Exception) -> Path:
         """Where the hub cannot be asked, what an earlier start has brought."""
@@ -113,6 +148,7 @@ class _Hub:
                 cache_dir=self._cache,
                 allow_patterns=self._wanted,
                 ignore_patterns=list(_UNWANTED),
+                tqdm_class=cast(Any, _Bar),
                 **settings,
             )
         )
@@ -122,14 +158,9 @@ class _Hub:
             fnmatch(name, pattern) for pattern in _UNWANTED
         )
 
-    def _missing(self, sizes: Mapping[str, int], commit: str | None) -> int:
-        """Bytes of files that are not in the cache as a whole."""
-        model, cache = self._options.model, self._cache
-        return sum(
-            count
-            for name, count in sizes.items()
-            if not isinstance(try_to_load_from_cache(model, name, cache_dir=cache, revision=commit), str)
-        )
+    def _is_cached(self, name: str, commit: str | None) -> bool:
+        found = try_to_load_from_cache(self._options.model, name, cache_dir=self._cache, revision=commit)
+        return isinstance(found, str)
 
     def _check_space(self, needed: int) -> None:
         there = next((path for path in (self._cache, *self._cache.parents) if path.exists()), Path("/"))
@@ -140,32 +171,28 @@ class _Hub:
                 f"{size(free)} are free; enlarge that volume, or set HF_HOME to another"
             )
 
-    def _bar(self, cached: int) -> type[_Bar]:
+    def _bar(self, name: str) -> Any:
         """huggingface_hub tells how far it is to what it takes for a progress bar on the screen."""
-        download, progress, model = self._download, self._progress, self._options.model
+        return partial(_Bar, reached=lambda count: self._reached(name, count))
 
-        class Bar(_Bar):
-            def reached(self) -> None:
-                if self.in_bytes and download.reach(cached + self.n):
-                    progress(f"downloading {model}: {download}")
-
-        return Bar
+    def _reached(self, name: str, count: int) -> None:
+        self._counts[name] = count
+        if self._download.reach(sum(self._counts.values())):
+            self._progress(f"downloading {self._options.model}: {self._download}")
 
 
 class _Bar:
-    """What huggingface_hub uses of a tqdm. Those in bytes are two, what came and what is on disk; either will do."""
+    """What huggingface_hub uses of a tqdm; shown nowhere."""
 
     format_dict: dict[str, Any] = {}  # noqa: RUF012 never written
 
-    def __init__(self, total: int = 0, initial: int = 0, unit: str = "it", **_: object) -> None:
-        self.total, self.n, self.in_bytes = total, initial, unit == "B"
-
-    def reached(self) -> None:
-        """`n` is another."""
+    def __init__(self, *, initial: int = 0, reached: Callable[[int], None] = lambda _: None, **_: object) -> None:
+        self.n, self.total, self._reached = initial, 0, reached
+        self._reached(initial)
 
     def update(self, n: float | None = 1) -> None:
         self.n += int(n or 0)
-        self.reached()
+        self._reached(self.n)
 
     def __enter__(self) -> _Bar:
         return self
@@ -173,10 +200,10 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith(("set_", "refresh", "close", "clear")) and name != "set_lock":
-            return lambda *_, **__: None
-        raise AttributeError(name)
+    def _ignored(self, *_: object, **__: object) -> None:
+        pass
+
+    close = refresh = set_description = set_description_str = set_postfix_str = _ignored
 
 
 @contextlib.contextmanager
@@ -201,6 +228,8 @@ def _as_start_errors(options: ModelOptions, endpoint: str) -> Iterator[None]:
         raise StartError(f"{model} is neither a folder nor a Hugging Face id: {first_line(error)}") from error
     except HfHubHTTPError as error:
         raise StartError(f"{model} cannot be downloaded: {_status(error)}") from error
+    except DownloadStopped as error:
+        raise StartError(f"the download of {model} was stopped; what has come is kept: start again to go on") from error
     except Exception as error:  # httpx's, xet's, the file system's
         raise StartError(
             f"the download of {model} broke off ({first_line(error)}); what has come is kept: start again to go on"

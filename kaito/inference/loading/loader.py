@@ -115,7 +115,8 @@ def load_tokenizer(options: ModelOptions, folder: Path) -> PreTrainedTokenizerBa
 
 
 def _log_instead_of_printing() -> None:
-    """transformers writes to the standard error by itself; here whoever runs the server says where logs go."""
+    """Libraries write to the standard error by themselves; here whoever runs the server says where logs go."""
+    logging.getLogger("huggingface_hub").handlers.clear()
     transformers_logging.disable_progress_bar()
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()

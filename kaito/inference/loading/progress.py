@@ -10,6 +10,10 @@ _WINDOW_S = 10.0
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
+class DownloadStopped(Exception):
+    """`DownloadProgress.stop` was called."""
+
+
 class DownloadProgress:
     """A model's download. All zero when there is none: a folder's, or one that is in the cache.
 
@@ -22,8 +26,13 @@ class DownloadProgress:
         self.total_bytes = 0
         self.done_bytes = 0
         self._clock = clock
+        self._stopped = False
         # When so much was done, of the last seconds.
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)
+
+    def stop(self) -> None:
+        """Ends the download, if there is one, at its next piece; the next one goes on from there."""
+        self._stopped = True
 
     def start(self, total_bytes: int) -> None:
         """A download of so many bytes begins."""
@@ -32,7 +41,13 @@ class DownloadProgress:
         self._marks.append((self._clock(), 0))
 
     def reach(self, done_bytes: int) -> bool:
-        """So much is done; whether that is worth telling: a second has passed since it last was, or all is done."""
+        """So much is done; whether that is worth telling: a second has passed since it last was, or all is done.
+
+        Raises:
+            DownloadStopped: It is to end.
+        """
+        if self._stopped:
+            raise DownloadStopped
         self.done_bytes = max(self.done_bytes, min(done_bytes, self.total_bytes))
         now = self._clock()
         if not self._marks or (now - self._marks[-1][0] < 1 and self.done_bytes < self.total_bytes):
