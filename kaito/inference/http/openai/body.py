@@ -22,7 +22,7 @@ Off = Mapping[str, tuple[object, ...]]
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
     assert issubclass(model, Fields)
-    schema["additionalProperties"] = False
+    schema |= {"additionalProperties": False, **model.schema_extra}
     for name, values in model.off.items():
         schema["properties"][name] = {"enum": list(values), "description": "Nothing but this: it is not supported."}
 
@@ -32,6 +32,7 @@ class Fields(BaseModel):
 
     Attributes:
         off: by name of such a field, values that ask for nothing: what clients send who mean the default.
+        schema_extra: what its JSON schema says beside its fields.
     """
 
     model_config = ConfigDict(
@@ -43,6 +44,7 @@ class Fields(BaseModel):
         protected_namespaces=(),
     )
     off: ClassVar[Off] = {}
+    schema_extra: ClassVar[Mapping[str, Any]] = {}
 
     @model_validator(mode="after")
     def _honoured(self) -> Self:

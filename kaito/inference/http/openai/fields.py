@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from kaito.inference.http.openai.body import KIND, Fields, Off
@@ -12,7 +12,14 @@ from kaito.inference.http.openai.body import KIND, Fields, Off
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_TOKEN = 2**31 - 1
 
-Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
+
+def _whole(value: object) -> object:
+    # JSON knows one kind of numbers: 5.0 is an integer to a schema, and some languages write it so.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_whole)]
+Count = Annotated[Integer, Field(ge=1, le=_LARGEST_COUNT)]
 TokenId = Annotated[int, Field(ge=0, le=_LARGEST_TOKEN)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -91,10 +98,10 @@ class GenerationFields(Fields):
         None, description="Adapters with their strengths, instead of what the model's name says; none if empty."
     )
     max_tokens: Count | None = None
-    min_tokens: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] | None = None
+    min_tokens: Annotated[Integer, Field(ge=0, le=_LARGEST_COUNT)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=_LARGEST_COUNT)] | None = Field(None, description="0 and -1: all.")
+    top_k: Annotated[Integer, Field(ge=-1, le=_LARGEST_COUNT)] | None = Field(None, description="0 and -1: all.")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -106,8 +113,8 @@ class GenerationFields(Fields):
         json_schema_extra={"propertyNames": {"pattern": r"^[0-9]{1,9}$"}},
     )
     allowed_token_ids: Annotated[list[TokenId], Field(min_length=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    seed: Annotated[Integer, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    n: Annotated[Integer, Field(ge=1, le=128)] | None = None
     stop: Stop | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
     ignore_eos: bool | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from kaito.inference.http.openai.body import KIND, Fields, Off
-from kaito.inference.http.openai.fields import EVERYWHERE_OFF, Count, GenerationFields, Message, Name, TokenId
+from kaito.inference.http.openai.fields import EVERYWHERE_OFF, Count, GenerationFields, Integer, Message, Name, TokenId
 
 _Messages = Annotated[list[Message], Field(min_length=1)]
 
@@ -59,7 +60,7 @@ class ChatCompletionRequest(GenerationFields, _Rendered):
         None, description="With the prompt within the model's context; all that is left of it if not given."
     )
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[Integer, Field(ge=0, le=20)] | None = None
     metadata: dict[str, str] | None = Field(None, description="For your own records; nothing is done with it.")
     safety_identifier: str | None = Field(None, description="For your own records; nothing is done with it.")
     prompt_cache_key: str | None = Field(
@@ -124,7 +125,7 @@ class CompletionRequest(GenerationFields):
     prompt: Prompt
     add_special_tokens: bool | None = Field(None, description="True if not given.")
     best_of: Count | None = Field(None, description="Equal to n, if given.")
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[Integer, Field(ge=0, le=20)] | None = None
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
@@ -145,6 +146,7 @@ class TokenizeRequest(_Rendered):
     """Body of `POST /tokenize`: a prompt, or messages."""
 
     off: ClassVar[Off] = {"tools": (None, []), "chat_template": (None,), "mm_processor_kwargs": (None,)}
+    schema_extra: ClassVar[Mapping[str, Any]] = {"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 
     model: Name | None = None
     prompt: str | None = None
