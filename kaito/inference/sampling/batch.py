@@ -16,6 +16,7 @@ from kaito.inference.sampling.rules import Rules
 # How many of the likeliest tokens are looked at for top_p, where it is the first cut; a row that keeps more gets the
 # next one, and after that all.
 _NUCLEUS_WIDTHS = (WIDTHS[0], WIDTHS[1])
+_LIKELIEST = ("likeliest", None)
 
 
 @dataclass(slots=True)
@@ -64,7 +65,6 @@ class Batch:
         factors: of the penalties, shape [3, len(rows), 1]; none if there are none.
         ruled: positions of rows with rarer rules.
         groups: rows that are drawn for together.
-        alone: positions of rows that are drawn for one by one.
         logprob_positions: rows whose log probabilities are asked for.
         logprob_index: the same on the device; none if they are all rows.
         top: how many of the likeliest tokens are asked for at most.
@@ -80,9 +80,8 @@ class Batch:
         kinds: dict[tuple[str, int | None], list[int]] = {}
         for position, state in enumerate(states):
             kinds.setdefault(_kind(state, vocab_size), []).append(position)
-        kinds.pop(("likeliest", None), None)
-        self.alone = kinds.pop(("alone", None), [])
-        self.groups = [self._group(kind, positions, width) for (kind, width), positions in kinds.items()]
+        kinds.pop(_LIKELIEST, None)
+        self.groups = [self._group(positions, width, vocab_size) for (_, width), positions in kinds.items()]
         self.logprob_positions = [position for position, state in enumerate(states) if state.logprobs is not None]
         self.logprob_index = self._index(self.logprob_positions)
         self.top = min(vocab_size, max((state.logprobs or 0 for state in states), default=0))
@@ -92,15 +91,8 @@ class Batch:
             return None
         return torch.tensor(positions, dtype=torch.int64).to(self._device, non_blocking=True)
 
-    def _group(self, kind: str, positions: Sequence[int], width: int | None) -> Group:
-        samplings = [self.states[position].sampling for position in positions]
-        cuts = Cuts(
-            temperature=self._column([sampling.temperature for sampling in samplings]),
-            top_k=self._column([sampling.top_k for sampling in samplings]) if kind == "top_k" else None,
-            # The sum of what is kept may round to less than all: what is off must not cut.
-            top_p=self._column([sampling.top_p if sampling.top_p < 1 else 2.0 for sampling in samplings]),
-            min_p=self._column([sampling.min_p for sampling in samplings]) if kind != "any" else None,
-        )
+    def _group(self, positions: Sequence[int], width: int | None, vocab_size: int) -> Group:
+        cuts = Cuts.of([self.states[position].sampling for position in positions], vocab_size, self._device)
         return Group(tuple(positions), self._index(positions), cuts, width)
 
     def _factors(self, samplings: Sequence[Sampling]) -> torch.Tensor:
@@ -111,24 +103,24 @@ class Batch:
         )
         return torch.tensor(columns)[:, :, None].to(self._device, non_blocking=True)
 
-    def _column(self, values: Sequence[float] | Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values)[:, None].to(self._device, non_blocking=True)
-
 
 def _kind(row: Row, vocab_size: int) -> tuple[str, int | None]:
-    """What is done for a row; rows of one kind are drawn for together."""
+    """What is done for a row, and how many of the likeliest tokens are looked at; rows of one kind form a group."""
     sampling = row.sampling
     if sampling.temperature == 0:
-        return "likeliest", None
+        return _LIKELIEST
     if sampling.typical_p < 1:
-        return "alone", None
+        return "typical_p", None
+    widths: Sequence[int] = ()
+    kind = "min_p" if sampling.min_p else "any"
     if 0 < sampling.top_k < vocab_size:
         # One more than the k, to see whether others are as likely as the last one.
-        widths = [width for width in WIDTHS if width > sampling.top_k]
+        kind, widths = "top_k", [width for width in WIDTHS if width > sampling.top_k]
     elif sampling.top_p < 1:
-        widths = list(_NUCLEUS_WIDTHS)
-    else:
-        return ("min_p" if sampling.min_p else "any"), None
-    if row.misses >= len(widths):
-        return "alone", None
-    return ("top_k" if sampling.top_k else "top_p"), min(widths[row.misses], vocab_size)
+        kind, widths = "top_p", _NUCLEUS_WIDTHS
+    if kind in ("any", "min_p"):
+        return kind, None
+    # With a vocabulary that is hardly larger, all of it is sorted as quickly.
+    if row.misses < len(widths) and 2 * widths[row.misses] < vocab_size:
+        return kind, widths[row.misses]
+    return "sorted", None

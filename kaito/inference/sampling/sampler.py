@@ -13,7 +13,7 @@ import torch
 from kaito.inference.errors import BadRequest, RequestError
 from kaito.inference.requests import TokenLogprob
 from kaito.inference.sampling.batch import Batch, Group, Row
-from kaito.inference.sampling.cuts import Drawn, draw, draw_any, draw_top, keep
+from kaito.inference.sampling.cuts import Cuts, Drawn, draw_all, draw_top
 from kaito.inference.sampling.penalties import Penalties
 from kaito.inference.sampling.rules import Rules
 
@@ -90,22 +90,41 @@ class Sampler:
         # All that the host needs, in one transfer; ids are exact in float32 up to 2**24.
         answers = torch.cat([tokens.float(), best.float(), unsure, *logprobs]).tolist()
         chosen = _read(batch, answers)
-        for position, state in enumerate(batch.states):
-            if chosen[position].error is not None:
-                continue
-            if answers[2 * len(batch.rows) + position]:
-                missed = scores[position], logits[position], numbers[position]
-                chosen[position] = _again(state, *missed, chosen[position])
-                state.misses, self._batch = state.misses + 1, None
-            self._penalties.push(batch.rows[position], chosen[position].token)
-            if state.rules is not None:
-                state.rules.push(chosen[position].token)
+        again = [at for at, unsure in enumerate(answers[2 * len(rows) : 3 * len(rows)]) if unsure]
+        if again := [at for at in again if chosen[at].error is None]:
+            self._draw_again(batch, again, scores, logits, numbers, chosen)
+        for row, state, each in zip(batch.rows, batch.states, chosen, strict=True):
+            if each.error is None:
+                self._penalties.push(row, each.token)
+                if state.rules is not None:
+                    state.rules.push(each.token)
         return chosen
+
+    def _draw_again(
+        self,
+        batch: Batch,
+        positions: Sequence[int],
+        scores: torch.Tensor,
+        logits: torch.Tensor,
+        numbers: Sequence[float],
+        chosen: list[Chosen],
+    ) -> None:
+        """Draws for some rows with all of their tokens looked at, and has more looked at in the next step."""
+        self._batch = None
+        index = torch.tensor(positions).to(scores.device, non_blocking=True)
+        cuts = Cuts.of([batch.states[position].sampling for position in positions], self._vocab_size, self._device)
+        uniform = torch.tensor([[numbers[position]] for position in positions]).to(scores.device, non_blocking=True)
+        tokens = draw_all(scores[index], cuts, uniform).token
+        logprobs = logits[index].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        for position, token, value in zip(positions, tokens.tolist(), logprobs.tolist(), strict=True):
+            batch.states[position].misses += 1
+            before = chosen[position].logprob
+            chosen[position] = Chosen(token, before and TokenLogprob(token, value, before.top))
 
     def _scores(self, batch: Batch, logits: torch.Tensor) -> torch.Tensor:
         """The logits after all that changes them; the logits themselves if nothing does."""
         if batch.factors is None and not batch.ruled:
-            return logits.float() if batch.groups or batch.alone else logits
+            return logits.float() if batch.groups else logits
         # One column more, for what the penalties write for nothing.
         wide = torch.empty((len(batch.rows), self._vocab_size + 1), device=logits.device)
         scores = wide[:, : self._vocab_size]
@@ -128,16 +147,15 @@ def _draw(
     """Tokens; the best score of each row; 1 for rows that have to be drawn for again."""
     likeliest = _argmax(scores)
     best = scores.gather(1, likeliest[:, None])[:, 0]
-    tokens = likeliest.clone() if batch.groups or batch.alone else likeliest
+    tokens = likeliest.clone() if batch.groups else likeliest
     unsure = torch.zeros(len(batch.rows), device=scores.device)
     for group in batch.groups:
         drawn = _draw_group(group, scores, numbers)
         index = group.index if group.index is not None else slice(None)
         # Where rounding pointed beside what is kept, the likeliest token stands in.
         tokens[index] = torch.where(drawn.weight > 0, drawn.token, likeliest[index])
-        unsure[index] = (~drawn.certain).float()
-    for position in batch.alone:
-        tokens[position] = draw(keep(scores[position], batch.states[position].sampling), numbers[position])
+        if drawn.certain is not None:
+            unsure[index] = (~drawn.certain).float()
     return tokens, best, unsure
 
 
@@ -146,23 +164,14 @@ def _draw_group(group: Group, scores: torch.Tensor, numbers: Sequence[float]) ->
     uniform = torch.tensor([[numbers[position]] for position in group.positions])
     uniform = uniform.to(scores.device, non_blocking=True)
     if group.width is None:
-        return draw_any(own, group.cuts, uniform)
+        return draw_all(own, group.cuts, uniform)
     return draw_top(own, group.cuts, uniform, group.width)
 
 
-def _again(state: Row, scores: torch.Tensor, logits: torch.Tensor, number: float, before: Chosen) -> Chosen:
-    """Draws for one row with all of its tokens looked at."""
-    token = int(draw(keep(scores, state.sampling), number))
-    if before.logprob is None:
-        return Chosen(token)
-    logprob = float(logits.float().log_softmax(-1)[token])
-    return Chosen(token, TokenLogprob(token, logprob, before.logprob.top))
-
-
 def _argmax(scores: torch.Tensor) -> torch.Tensor:
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+    if scores.device.type == "cpu":
         # Ten times as fast as torch's on a CPU; not-a-number wins in both, the first of several in both.
-        return torch.from_numpy(scores.numpy().argmax(-1))
+        return torch.from_numpy(scores.float().numpy().argmax(-1))
     return scores.argmax(-1)
 
 

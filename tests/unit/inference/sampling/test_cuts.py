@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from kaito.inference.requests import Sampling
-from kaito.inference.sampling.cuts import Cuts, draw, draw_any, draw_top, keep
+from kaito.inference.sampling.cuts import Cuts, draw_all, draw_top, keep
 
 HUNDREDTHS = st.integers(1, 100).map(lambda number: number / 100)
 SAMPLINGS = st.builds(
@@ -48,29 +48,27 @@ def transformers_cuts(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return scores[0].softmax(-1)
 
 
-def columns(samplings: list[Sampling]) -> Cuts:
-    top_k = [sampling.top_k for sampling in samplings]
-    return Cuts(
-        temperature=torch.tensor([[sampling.temperature] for sampling in samplings]),
-        top_k=torch.tensor(top_k)[:, None] if all(top_k) else None,
-        top_p=torch.tensor([[sampling.top_p if sampling.top_p < 1 else 2.0] for sampling in samplings]),
-        min_p=torch.tensor([[sampling.min_p] for sampling in samplings]),
-    )
+def kept(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Of one row."""
+    return keep(logits[None], columns([sampling], len(logits)))[0]
+
+
+def columns(samplings: list[Sampling], size: int) -> Cuts:
+    return Cuts.of(samplings, size, torch.device("cpu"))
 
 
 @given(st.integers(0, 10**6), st.integers(2, 300), SAMPLINGS)
 def test_what_is_kept_is_what_transformers_keeps(seed: int, size: int, sampling: Sampling) -> None:
     [logits] = logits_of(seed, size)
-    weights = keep(logits, sampling)
+    weights = kept(logits, sampling)
     torch.testing.assert_close(weights / weights.sum(), transformers_cuts(logits, sampling), rtol=1e-4, atol=1e-6)
 
 
 @given(st.integers(0, 10**6), st.integers(2, 300), SAMPLINGS)
 def test_of_equally_likely_tokens_all_stay_or_none(seed: int, size: int, sampling: Sampling) -> None:
     [logits] = logits_of(seed, size, step=0.5)
-    weights = keep(logits, sampling)
-    kept, dropped = set(logits[weights > 0].tolist()), set(logits[weights == 0].tolist())
-    assert not kept & dropped
+    weights = kept(logits, sampling)
+    assert not set(logits[weights > 0].tolist()) & set(logits[weights == 0].tolist())
 
 
 @given(st.integers(0, 10**6), st.integers(2, 300), st.integers(0, 60), HUNDREDTHS)
@@ -79,7 +77,7 @@ def test_beside_equally_likely_ones_nothing_more_stays_than_with_transformers(
 ) -> None:
     sampling = Sampling(top_k=top_k, top_p=top_p)
     [logits] = logits_of(seed, size, step=0.5)
-    ours, theirs = keep(logits, sampling) > 0, transformers_cuts(logits, sampling) > 0
+    ours, theirs = kept(logits, sampling) > 0, transformers_cuts(logits, sampling) > 0
     assert ours[theirs].all()
     assert set(logits[ours].tolist()) == set(logits[theirs].tolist())
 
@@ -102,9 +100,9 @@ def test_many_rows_at_once_draw_what_each_would_alone(
     ]
     logits = logits_of(seed, size, rows=len(samplings), step=step)
     uniform = torch.rand((len(samplings), 1), generator=torch.Generator().manual_seed(seed)).clamp(min=1e-6)
-    drawn = draw_top(logits, columns(samplings), uniform, width=64)
+    drawn = draw_top(logits, columns(samplings, size), uniform, width=64)
     for row, sampling in enumerate(samplings):
-        weights = keep(logits[row], sampling)
+        weights = kept(logits[row], sampling)
         if drawn.certain[row]:
             # Sums over 64 and over all tokens may round to different sides of the point.
             assert _near(weights, int(drawn.token[row]), float(uniform[row]))
@@ -129,20 +127,31 @@ def test_without_other_cuts_only_min_p_cuts(seed: int, size: int, min_p: float) 
     samplings = [Sampling(0.5, min_p=min_p), Sampling(2.0, min_p=min_p)]
     logits = logits_of(seed, size, rows=2)
     uniform = torch.tensor([[0.3], [1.0]])
-    drawn = draw_any(logits, columns(samplings), uniform)
+    drawn = draw_all(logits, columns(samplings, size), uniform)
     for row, sampling in enumerate(samplings):
-        assert _near(keep(logits[row], sampling), int(drawn.token[row]), float(uniform[row]))
+        assert _near(kept(logits[row], sampling), int(drawn.token[row]), float(uniform[row]))
 
 
-@pytest.mark.parametrize("uniform", [2.0**-53, 1e-30, 0.5, 1.0 - 2.0**-53, 1.0])
-def test_a_token_that_was_cut_never_comes(uniform: float) -> None:
-    weights = torch.tensor([0.0, 0.0, 0.3, 0.0, 0.7, 0.0, 0.0])
-    assert int(draw(weights, uniform)) in (2, 4)
+@pytest.mark.parametrize("size", [7, 5000, 2**14])
+@pytest.mark.parametrize("uniform", [2.0**-53, 1e-30, 0.25, 0.5, 1.0 - 2.0**-53, 1.0])
+def test_a_token_that_was_cut_never_comes(uniform: float, size: int) -> None:
+    logits = torch.full((1, size), -math.inf)
+    logits[0, [2, size // 2, size - 3]] = 0.0
+    drawn = draw_all(logits, columns([Sampling()], size), torch.tensor([[uniform]]))
+    assert int(drawn.token) == [2, size // 2, size - 3][math.ceil(uniform * 3) - 1]
+
+
+@given(st.integers(0, 10**6), st.integers(4096, 9000), st.integers(1, 999))
+@settings(max_examples=20)
+def test_draws_of_large_vocabularies_are_those_of_their_sums(seed: int, size: int, thousandths: int) -> None:
+    logits = logits_of(seed, size)
+    drawn = draw_all(logits, columns([Sampling()], size), torch.tensor([[thousandths / 1000]]))
+    assert _near(logits[0].softmax(-1), int(drawn.token), thousandths / 1000)
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-6, 1e6])
 def test_no_temperature_overflows(temperature: float) -> None:
-    weights = keep(torch.tensor([1000.0, 999.0, -math.inf, -1000.0]), Sampling(temperature))
+    weights = kept(torch.tensor([1000.0, 999.0, -math.inf, -1000.0]), Sampling(temperature))
     assert weights.isfinite().all()
     assert weights[0] == 1
     assert weights[2] == 0
