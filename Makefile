@@ -20,7 +20,7 @@ UV := .venv/uv-0.13.9
 COMPILE = $(UV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds rbac reference wheel wheelhouse clean
+.PHONY: help setup quickstart test test-unit test-integration chaos bench lint format lock crds rbac reference wheel wheelhouse wheelhouse-inference clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 26
@@ -94,8 +94,26 @@ wheelhouse: wheel ## What the Dockerfile installs from: the wheel and its locked
 	@$(BIN)/pip download --quiet --only-binary :all: --require-hashes --dest wheelhouse -r requirements/manager.lock
 	@cp dist/*.whl wheelhouse/
 
+# TORCH=cuda: as locked, 3 GB; cpu: the wheel of CPU=URL, an index of the PyTorch project's; none: the base image has it.
+TORCH ?= cuda
+INFERENCE_WHEELS := wheelhouse-inference
+wheelhouse-inference: wheel ## The same for --target inference; TORCH=cpu CPU=URL, or TORCH=none, without CUDA's 3 GB
+	@rm -rf $(INFERENCE_WHEELS) && mkdir $(INFERENCE_WHEELS)
+	@case "$(TORCH)" in \
+	cuda) cp requirements/inference.lock $(INFERENCE_WHEELS)/;; \
+	cpu) test -n "$(CPU)" || { echo "wheelhouse-inference: TORCH=cpu needs CPU=URL, an index with CPU wheels" >&2; exit 1; }; \
+		$(BIN)/pip download --quiet --no-deps --only-binary :all: --index-url "$(CPU)" --dest $(INFERENCE_WHEELS) \
+			"$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/inference.lock)"; \
+		$(BIN)/python requirements/without_torch.py $(INFERENCE_WHEELS)/torch-*.whl > $(INFERENCE_WHEELS)/inference.lock;; \
+	none) $(BIN)/python requirements/without_torch.py > $(INFERENCE_WHEELS)/inference.lock;; \
+	*) echo "wheelhouse-inference: TORCH is cuda, cpu or none, not $(TORCH)" >&2; exit 1;; \
+	esac
+	@$(BIN)/pip download --quiet --only-binary :all: --require-hashes --find-links $(INFERENCE_WHEELS) --no-deps \
+		--dest $(INFERENCE_WHEELS) -r $(INFERENCE_WHEELS)/inference.lock
+	@cp dist/*.whl $(INFERENCE_WHEELS)/
+
 clean: ## Remove what builds and tests leave; .venv and the control-plane binaries stay
-	@rm -rf dist build site wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf dist build site wheelhouse wheelhouse-inference .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV):

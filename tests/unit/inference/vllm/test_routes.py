@@ -18,7 +18,7 @@ from kaito.inference.options import Limits
 from kaito.inference.runtime import State
 from kaito.inference.vllm.adapters import BLEND
 from kaito.inference.vllm.runtime import VllmRuntime
-from tests.unit.inference.http.openai.conftest import serving
+from tests.unit.inference.serving import serving
 from tests.unit.inference.vllm.conftest import Line, runtime_of, stand_in, until
 
 CHAT = "/v1/chat/completions"
