@@ -20,6 +20,8 @@ HTTP_PORT = 5000
 TORCH_PORT = 29500
 """torch's rendezvous port, on which the pods of one model find each other."""
 PROBE_PERIOD_S = 10
+TERMINATION_GRACE_S = 60
+"""From SIGTERM to SIGKILL: the server drains for 30 s, sends what is left for 5 s, and ends vLLM within 10 s more."""
 ADAPTERS_DIR = "/mnt/adapter"
 _MAX_PART = 63
 WORKSPACE_SELECTOR = (keys.WORKSPACE_LABEL,)
@@ -122,6 +124,7 @@ def _pod(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> dict[str
             {"key": keys.SKU_TAINT, "operator": "Equal", "value": keys.SKU_TAINT_GPU, "effect": "NoSchedule"},
         ],
         "volumes": _volumes(adapters),
+        "terminationGracePeriodSeconds": TERMINATION_GRACE_S,
     }
     images = [adapter for adapter in adapters if adapter.source.image]
     # An empty list says that there shall be none; without it, somebody else's would be none of our business.

@@ -13,6 +13,8 @@ from kaito.api.kaito_v1beta1 import Workspace
 from kaito.catalog import CurrentCatalog
 from kaito.controllers.workspace.plan import Planner
 from kaito.controllers.workspace.workload import WorkloadOptions, headless_service, service, workload
+from kaito.inference.options import Limits
+from kaito.inference.vllm import VllmOptions
 
 Make = Callable[..., Workspace]
 ADAPTERS: dict[str, Any] = {
@@ -126,6 +128,12 @@ def test_lists_that_others_might_add_to_are_ours_even_without_adapters(workspace
         assert container[name], name
     for name in ("volumes", "tolerations"):
         assert pod[name], name
+
+
+def test_a_pod_has_the_time_that_its_server_takes_to_end(workspace: Make) -> None:
+    # The default of 30 s would be over as the last token comes.
+    server_s = Limits().drain_s + VllmOptions().stop_s
+    assert pod_of(built(workspace()))["terminationGracePeriodSeconds"] >= server_s + 10
 
 
 def test_the_service_leads_http_and_torch_to_the_pods(workspace: Make) -> None:

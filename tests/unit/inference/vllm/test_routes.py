@@ -57,6 +57,17 @@ async def ask(client: aiohttp.ClientSession, path: str, body: Any) -> tuple[int,
         return answer.status, await answer.json()
 
 
+async def test_chat_answers_from_vllm_with_all_adapters_at_their_strengths(
+    client: aiohttp.ClientSession, line: Line, runtime: VllmRuntime
+) -> None:
+    body = {"prompt": "the fox", "generate_kwargs": {"max_new_tokens": 3, "do_sample": False}}
+    status, answer = await ask(client, "/chat", body)
+    assert status == 200
+    assert answer["Result"] == "the fox" + runtime.tokenizer().decode([10, 11, 12])
+    asked = (await line.event("request"))["body"]
+    assert (asked["model"], asked["temperature"]) == (BLEND, 0.0)
+
+
 async def test_a_request_is_passed_on_as_it_is_but_for_the_key(client: aiohttp.ClientSession, line: Line) -> None:
     body = {"messages": [{"role": "user", "content": "Größe"}], "tools": [{"type": "function"}], "temperature": 0.1}
     headers = {"Authorization": "Bearer ours", "X-Request-Id": "id-1", "traceparent": "t"}
