@@ -69,6 +69,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         ModelOptions(
             model=_model(flags["model"]),
             revision=flags["revision"],
+            download_dir=Path(flags["download-dir"]) if flags["download-dir"] else None,
             served_name=flags["served-model-name"],
             dtype=flags["dtype"],
             device=flags["device"],

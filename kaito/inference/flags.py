@@ -235,6 +235,7 @@ _SERVER, _ENGINE, _LIMITS, _VLLM = ServerOptions(), EngineOptions(), Limits(), V
 FLAGS: dict[str, tuple[Flag, ...]] = {
     "model": (
         Flag("model", "DIR_OR_ID", _text, "A folder with safetensors, or a Hugging Face id; needed."),
+        Flag("download-dir", "DIR", _text, "Where models of Hugging Face are kept; else its own cache, HF_HOME."),
         Flag("revision", "NAME", _text, "Branch, tag or commit of a Hugging Face id."),
         Flag("served-model-name", "NAME", _text, "Under which clients know it; else the id, or the folder's name."),
         Flag(

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -21,6 +22,20 @@ _FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.
 _NEXT_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 20)
 _REQUEST_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 _ENDS: tuple[Ended, ...] = ("stop", "length", "abort", "error")
+
+
+class Download(Protocol):
+    """How a download goes."""
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Of the last seconds; 0 when there is nothing to do."""
+        ...
+
+    @property
+    def remaining_s(self) -> float:
+        """At that speed; 0 when all is there, -1 when nobody knows."""
+        ...
 
 
 class Metrics:
@@ -71,10 +86,10 @@ class Metrics:
         """A request was not worked on."""
         self._refused.labels(reason).inc()
 
-    def downloading(self, bytes_per_s: float, remaining_s: float) -> None:
-        """How the model's download goes; 0 and 0 when it is done."""
-        self._speed.set(bytes_per_s)
-        self._remaining.set(remaining_s)
+    def follow(self, download: Download) -> None:
+        """Shows how a model's download goes, as it is whenever somebody asks."""
+        self._speed.set_function(lambda: download.bytes_per_s)
+        self._remaining.set_function(lambda: download.remaining_s)
 
     def serve_engine(self, model: str, adapters: int, slots: int, max_model_len: int) -> None:
         """Shows the engine's metrics from now on; to be called once it is ready, and once only.

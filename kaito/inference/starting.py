@@ -35,7 +35,9 @@ def make_runtime(options: Options, metrics: Metrics) -> Runtime:
     def transformers() -> Runtime:
         from kaito.inference.transformers_runtime import TransformersRuntime
 
-        return TransformersRuntime(options.model, options.engine, options.limits, metrics.engine)
+        runtime = TransformersRuntime(options.model, options.engine, options.limits, metrics.engine)
+        metrics.follow(runtime.download)
+        return runtime
 
     def vllm() -> Runtime:
         from kaito.inference.vllm.runtime import VllmRuntime

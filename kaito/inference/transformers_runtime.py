@@ -10,7 +10,7 @@ from typing import Any
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
 from kaito.inference.engine.observer import Observer
 from kaito.inference.errors import Unavailable
-from kaito.inference.loading import LoadedModel, load_model
+from kaito.inference.loading import DownloadProgress, LoadedModel, load_model
 from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.requests import Delta, GenerationRequest
@@ -26,6 +26,7 @@ class TransformersRuntime:
     def __init__(
         self, model: ModelOptions, engine: EngineOptions, limits: Limits, observer: Observer | None = None
     ) -> None:
+        self.download = DownloadProgress()
         self._observer = observer
         self._model_options, self._engine_options, self._limits = model, engine, limits
         self._status = Status(State.LOADING, "starting")
@@ -47,7 +48,7 @@ class TransformersRuntime:
         def progress(detail: str) -> None:
             loop.call_soon_threadsafe(setattr, self, "_status", Status(State.LOADING, detail))
 
-        self._loaded = await asyncio.to_thread(load_model, self._model_options, progress)
+        self._loaded = await asyncio.to_thread(load_model, self._model_options, progress, self.download)
         self._tokenizer = ModelTokenizer(self._loaded.tokenizer)
         options = self._model_options
         self._adapters = await asyncio.to_thread(
@@ -110,7 +111,8 @@ class TransformersRuntime:
             await self._engine.drain(timeout_s)
 
     async def close(self) -> None:
-        """Ends the engine's thread."""
+        """Ends the engine's thread, and a download at its next piece."""
+        self.download.stop()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.stop)
 

@@ -30,9 +30,9 @@ def test_each_flag_reaches_its_option(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("vllm: {max-model-len: 32}")
     options = read_options(
         f"--model {tmp_path} --revision v1 --served-model-name m --dtype int8 --device cpu --adapters {tmp_path} "
-        "--chat-template t.jinja --trust-remote-code --host ::1 --port 0 --runtime vllm --log-format json "
-        f"--log-level debug --max-num-seqs 2 --max-model-len 64 --prefill-tokens 8 --threads 3 --max-waiting 0 "
-        "--max-waiting-tokens 9 --request-timeout 1.5 --max-body-bytes 2Ki --drain-timeout 0 "
+        "--chat-template t.jinja --download-dir d --trust-remote-code --host ::1 --port 0 --runtime vllm "
+        "--log-format json --log-level debug --max-num-seqs 2 --max-model-len 64 --prefill-tokens 8 --threads 3 "
+        "--max-waiting 0 --max-waiting-tokens 9 --request-timeout 1.5 --max-body-bytes 2Ki --drain-timeout 0 "
         f"--api-key-file {tmp_path}/keys --vllm-config {tmp_path}/config.yaml "
         "--vllm-args=--enforce-eager --gpu-memory-utilization 0.5".split(),
         {},
@@ -46,6 +46,7 @@ def test_each_flag_reaches_its_option(tmp_path: Path) -> None:
         adapters=tmp_path,
         strengths={},
         chat_template="t.jinja",
+        download_dir=Path("d"),
         trust_remote_code=True,
     )
     assert options.engine == EngineOptions(max_num_seqs=2, max_model_len=64, prefill_tokens=8, threads=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kaito.inference.loading import DownloadProgress
 from kaito.inference.metrics import Metrics, token_buckets
 from kaito.inference.observer import Load, Observer
 from kaito.inference.runtime import State
@@ -137,9 +138,21 @@ def test_http_loading_and_refusals_are_counted() -> None:
     metrics.answered("/chat", 200)
     metrics.refused("overloaded")
     metrics.loaded(2.5)
-    metrics.downloading(1e6, -1)
     read = samples(metrics)
     assert read["kaito_inference_http_requests_total"] == [({"path": "/chat", "status": "200"}, 2.0)]
     assert read["kaito_inference_requests_refused_total"] == [({"reason": "overloaded"}, 1.0)]
     assert read["kaito_inference_model_load_seconds"] == [({}, 2.5)]
-    assert read["kaito_model_download_remaining_seconds"] == [({}, -1.0)]
+
+
+def test_a_download_is_shown_as_it_goes() -> None:
+    metrics, now = Metrics(), [0.0]
+    download = DownloadProgress(lambda: now[0])
+    metrics.follow(download)
+    assert samples(metrics)["kaito_model_download_remaining_seconds"] == [({}, 0.0)]
+    download.start(1000)
+    assert samples(metrics)["kaito_model_download_remaining_seconds"] == [({}, -1.0)]
+    now[0] = 2.0
+    download.reach(400)
+    read = samples(metrics)
+    assert read["kaito_model_download_speed_bytes_per_second"] == [({}, 200.0)]
+    assert read["kaito_model_download_remaining_seconds"] == [({}, 3.0)]

@@ -13,7 +13,9 @@ import pytest
 
 from tests.unit.inference.server_process import ServerProcess, metric, started
 
-LONG = {"prompt": "a", "stream": True, "lora": [], "generate_kwargs": {"max_new_tokens": 2000, "do_sample": False}}
+# Nothing ends it but its length.
+ENDLESS = {"do_sample": False, "eos_token_id": -1}
+LONG = {"prompt": "a", "stream": True, "lora": [], "generate_kwargs": ENDLESS | {"max_new_tokens": 2000}}
 WITH_KEY = {"Authorization": "Bearer right"}
 
 
@@ -67,7 +69,7 @@ async def _serves(server: ServerProcess, session: aiohttp.ClientSession) -> None
 
 
 async def _drains(server: ServerProcess, session: aiohttp.ClientSession) -> None:
-    body = LONG | {"generate_kwargs": {"max_new_tokens": 300, "do_sample": False}}
+    body = LONG | {"generate_kwargs": ENDLESS | {"max_new_tokens": 800}}
     async with session.post(f"{server.url}/chat", json=body) as stream:
         first = await stream.content.readuntil(b"\n\n")
         server.send(signal.SIGTERM)

@@ -81,7 +81,12 @@ class Client:
         }
 
     def _lora(self) -> list[dict[str, Any]]:
-        return self._random.choice(([], [{"name": "one"}], [{"name": "one", "strength": 0.3}, {"name": "two"}]))
+        choices: tuple[list[dict[str, Any]], ...] = (
+            [],
+            [{"name": "one"}],
+            [{"name": "one", "strength": 0.3}, {"name": "two"}],
+        )
+        return self._random.choice(choices)
 
     async def _chat(self) -> None:
         body = {"prompt": self._random.choice(PROMPTS), "generate_kwargs": self._generation(), "lora": self._lora()}
