@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
+from kaito.inference.engine.generate import generate
 from kaito.inference.engine.observer import Observer
 from kaito.inference.errors import Unavailable
 from kaito.inference.loading import DownloadProgress, LoadedModel, load_model
@@ -62,9 +63,9 @@ class TransformersRuntime:
     def models(self) -> Sequence[ServedModel]:
         """The base model, then each adapter."""
         loaded, adapters = self._loaded, self._adapters
-        if loaded is None or adapters is None:
+        if loaded is None or adapters is None or self._engine is None:
             return ()
-        base = ServedModel(loaded.name, loaded.root, None, loaded.max_model_len, vocab_size=loaded.vocab_size)
+        base = ServedModel(loaded.name, loaded.root, None, self._engine.max_model_len, vocab_size=loaded.vocab_size)
         return (
             base,
             *(
@@ -98,6 +99,15 @@ class TransformersRuntime:
         for generation, ticket in zip(generations, tickets, strict=True):
             generation.ticket = ticket
         return generations
+
+    async def generate_with_transformers(
+        self, prompt: Sequence[int], kwargs: Mapping[str, Any], adapters: Mapping[str, float]
+    ) -> Sequence[Sequence[int]]:
+        """New tokens of each sequence of transformers' own `generate`; see `WithTransformers`."""
+        loaded = self._ready()
+        assert self._engine is not None
+        assert self._adapters is not None
+        return await generate(self._engine, loaded, self._adapters, prompt, kwargs, adapters)
 
     def _ready(self) -> LoadedModel:
         if self._loaded is None or self._status.state is not State.READY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kaito.inference.engine.observer import Ended, Load, Observer
@@ -156,5 +156,5 @@ class Accounts:
         )
 
 
-def _adapters(tickets: set[Ticket]) -> frozenset[str]:
-    return frozenset(name for ticket in tickets for name in ticket.request.adapters)
+def _adapters(tickets: set[Ticket]) -> Collection[str]:
+    return {name for ticket in tickets for name in ticket.request.adapters} or ()

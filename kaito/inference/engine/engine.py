@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,11 +17,20 @@ from kaito.inference.engine.choice import explain_difference, length_bound, slot
 from kaito.inference.engine.forward import SlotForward
 from kaito.inference.engine.lane import Lane, SlotLane
 from kaito.inference.engine.observer import Observer, Unobserved
+from kaito.inference.engine.packing import pack
 from kaito.inference.engine.slots import SlotCache
+from kaito.inference.engine.threads import cpu_threads
 from kaito.inference.engine.ticket import Sink, Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
 from kaito.inference.engine.worker import Job, Report, Worker, job_of
-from kaito.inference.errors import BadRequest, ContextLengthExceeded, ModelNotFound, RequestTimeout, Unavailable
+from kaito.inference.errors import (
+    BadRequest,
+    ContextLengthExceeded,
+    ModelNotFound,
+    Overloaded,
+    RequestTimeout,
+    Unavailable,
+)
 from kaito.inference.loading import LoadedModel
 from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions, Limits
@@ -109,7 +118,7 @@ class Engine:
         """
         self._check_open()
         for request, _ in requests:
-            self._check(request)
+            self.check_prompt(request.prompt, request.max_tokens, request.adapters)
         self._accounts.check_room([request for request, _ in requests])
         tickets = [Ticket(request, sink, self._worker) for request, sink in requests]
         assert self._loop is not None
@@ -127,24 +136,25 @@ class Engine:
         if self._draining or self._closed:
             raise Unavailable("the server is stopping; send the request to another replica or try again later")
 
-    def _check(self, request: TokenRequest) -> None:
-        size, limit = len(request.prompt), self.max_model_len
-        whole = size + request.max_tokens
+    def check_prompt(self, prompt: Sequence[int], max_tokens: int, adapters: Iterable[str]) -> None:
+        """Refuses what cannot run; see `submit_all`."""
+        size, limit = len(prompt), self.max_model_len
+        whole = size + max_tokens
         if size == 0:
             raise BadRequest("the prompt has no tokens; give at least one", param="prompt")
         if whole > limit:
             raise ContextLengthExceeded(
-                f"the prompt has {size} tokens and max_tokens is {request.max_tokens}, together {whole}; "
+                f"the prompt has {size} tokens and max_tokens is {max_tokens}, together {whole}; "
                 f"the model's context is {limit} tokens: shorten the prompt or lower max_tokens"
             )
-        if not 0 <= min(request.prompt) <= max(request.prompt) < self._vocabulary:
+        if not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
             raise BadRequest(
-                f"the prompt has token ids from {min(request.prompt)} to {max(request.prompt)}; the model's vocabulary "
+                f"the prompt has token ids from {min(prompt)} to {max(prompt)}; the model's vocabulary "
                 f"has 0 to {self._vocabulary - 1}",
                 param="prompt",
             )
         known = [adapter.name for adapter in self._adapters.all]
-        for name in request.adapters:
+        for name in adapters:
             if name not in known:
                 raise ModelNotFound(f"no adapter {name!r} is served; there are: {', '.join(known) or 'none'}")
 
@@ -157,14 +167,19 @@ class Engine:
 
         It has the model for itself until it calls its argument, which lets the sequences of the engine go one step
         further and says whether to go on. A cancellation of the caller makes it say no, at the next call.
+
+        Raises:
+            Overloaded: As many of these wait as requests may wait.
+            RequestTimeout: It took longer than a request may take.
+            Unavailable: The engine drains, has failed or is closed.
         """
         self._check_open()
+        if len(self._jobs) > self._limits.max_waiting:
+            raise Overloaded(f"{len(self._jobs)} calls of this kind wait already; try again later", retry_after_s=5)
         assert self._loop is not None
         outcome: asyncio.Future[T] = self._loop.create_future()
 
         def done(value: T, error: Exception | None) -> None:
-            self._jobs.pop(job, None)
-            self._check_idle()
             if outcome.done():
                 return
             if error is None:
@@ -176,10 +191,16 @@ class Engine:
         self._jobs[job] = outcome
         self._idle.clear()
         self._worker.do(job)
+        limit = self._limits.request_timeout_s
         try:
-            return await outcome
+            async with asyncio.timeout(limit):
+                return await outcome
+        except TimeoutError:
+            raise RequestTimeout(f"the request took longer than {limit:g} s") from None
         finally:
             job.cancelled = True
+            self._jobs.pop(job, None)
+            self._check_idle()
 
     async def drain(self, timeout_s: float) -> None:
         """Takes nothing new, lets what runs or waits end, and after a time aborts the rest."""
@@ -213,15 +234,15 @@ class Engine:
         for outcome in self._jobs.values():
             if not outcome.done():
                 outcome.set_exception(error)
-        self._jobs.clear()
         self._check_idle()
 
     # In the engine's thread.
 
     def _lanes(self) -> Sequence[Lane]:
-        if self._options.threads:
-            torch.set_num_threads(self._options.threads)
+        # Of this thread, which is why it is set here.
+        torch.set_num_threads(self._options.threads or cpu_threads())
         model = self._loaded.model
+        pack(model)
         alone = AloneLane(model, self._adapters)
         try:
             cache = SlotCache(slot_layers(model), self._options.max_num_seqs, self.max_model_len)

@@ -29,7 +29,6 @@ class MaskMaker:
         # The same configuration, except that it names our function as the one that evaluates masks.
         self._config = copy.copy(text)
         self._config._attn_implementation_internal = _NAME
-        self._additive = text._attn_implementation == "eager"
         self._dtype, self._device = model.dtype, model.device
 
     def make(self, cache: SlotCache) -> Masks:
@@ -41,11 +40,9 @@ class MaskMaker:
         masks = self._create(
             config=self._config, inputs_embeds=embeds, attention_mask=None, cache=cache, position_ids=window.positions
         )
-        if not self._additive or masks is None:
-            return masks
         if isinstance(masks, dict):
             return {name: _additive(mask, self._dtype) for name, mask in masks.items()}
-        return _additive(masks, self._dtype)
+        return None if masks is None else _additive(masks, self._dtype)
 
 
 def _at_positions(
@@ -65,6 +62,7 @@ def _at_positions(
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    # What every attention function takes; the fast ones would otherwise make it themselves in each layer.
     return torch.where(mask, 0.0, torch.finfo(dtype).min).to(dtype)
 
 

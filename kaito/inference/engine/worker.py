@@ -86,6 +86,7 @@ class Worker:
         self._running: dict[Ticket, tuple[Lane, Running]] = {}
         self._jobs: deque[Job] = deque()
         self._stopping = False
+        self._fatal: Exception | None = None
         self._report = Report()
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
@@ -131,11 +132,21 @@ class Worker:
 
     def _do(self, job: Job) -> None:
         def turn() -> bool:
-            self._take(wait=False)
-            self._step()
+            try:
+                self._take(wait=False)
+                self._step()
+            except Exception as error:
+                # The job may take it for its own, but it ends the engine.
+                self._fatal = error
+                raise
             return not (job.cancelled or self._stopping)
 
-        self._report.results.append(job.run(turn))
+        if job.cancelled:
+            return
+        result = job.run(turn)
+        self._report.results.append(result)
+        if self._fatal is not None:
+            raise self._fatal
         self._publish()
 
     def _step(self) -> None:

@@ -94,6 +94,14 @@ class Answer:
         """All tokens so far."""
         return [token for update in self.updates for token in update.tokens]
 
+    async def started(self) -> None:
+        """Waits until it has a slot."""
+        for _ in range(1_000_000):
+            if self.ticket.started:
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it got no slot")
+
     async def has(self, count: int) -> None:
         """Waits until so many tokens came."""
         while len(self.tokens) < count:
