@@ -154,6 +154,9 @@ class _Generation:
         if self._ended:
             raise StopAsyncIteration
         update = await self.updates.get()
+        # When the loop falls behind the engine, what has come meanwhile is one delta, and costs what one token does.
+        while update.finish_reason is None and update.error is None and not self.updates.empty():
+            update = update.followed_by(self.updates.get_nowait())
         if update.error is not None:
             self._ended = True
             raise update.error

@@ -46,3 +46,7 @@ class Update:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     error: Exception | None = None
+
+    def followed_by(self, later: Update) -> Update:
+        """Both as one; this one is not the last."""
+        return Update(self.tokens + later.tokens, self.logprobs + later.logprobs, later.finish_reason, later.error)

@@ -12,7 +12,7 @@ from kaito.inference.http import make_app
 from kaito.inference.http.settings import HttpSettings
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.transformers_runtime import TransformersRuntime
-from tests.unit.inference.http.openai.serving import serving
+from tests.unit.inference.serving import serving
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from kaito.inference.http.settings import HttpSettings
 from kaito.inference.observer import Ended, Unobserved
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.transformers_runtime import TransformersRuntime
-from tests.unit.inference.http.openai.serving import serving
+from tests.unit.inference.serving import serving
 
 LONG: dict[str, Any] = {"max_tokens": 1900, "ignore_eos": True}
 PROMPTS: dict[str, dict[str, Any]] = {

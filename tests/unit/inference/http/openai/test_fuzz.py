@@ -20,7 +20,7 @@ from kaito.inference.http.settings import HttpSettings
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.testing import tiny_model
 from kaito.inference.transformers_runtime import TransformersRuntime
-from tests.unit.inference.http.openai.serving import serving
+from tests.unit.inference.serving import serving
 
 GOOD, BAD = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 # How many examples of each; a path has only one example, and most that is wrong with a name is no path then.
