@@ -226,6 +226,10 @@ class Worker:
             self._give(row, choice)
 
     def _give(self, row: Running, choice: Chosen) -> None:
+        if choice.error is not None:
+            self._release(row)
+            self._report.updates.append((row.ticket, Update(error=choice.error)))
+            return
         request = row.ticket.request
         row.last = choice.token
         row.new += 1

@@ -14,6 +14,7 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._matches = [_Match(stop) for stop in sorted({stop for stop in stops if stop}, key=len, reverse=True)]
+        self._first = {match.stop[0] for match in self._matches}
         self._held = ""
 
     def push(self, text: str, *, armed: bool = True) -> tuple[str, str | None]:
@@ -26,7 +27,7 @@ class StopStrings:
         Returns:
             Text that is let through, and the stop string that was found: then nothing comes after that text.
         """
-        if not self._matches or not text:
+        if not self._held and self._first.isdisjoint(text):
             return text, None
         held = self._held + text
         before = len(self._held)

@@ -103,6 +103,7 @@ def test_many_rows_at_once_draw_what_each_would_alone(
     drawn = draw_top(logits, columns(samplings, size), uniform, width=64)
     for row, sampling in enumerate(samplings):
         weights = kept(logits[row], sampling)
+        assert drawn.certain is not None
         if drawn.certain[row]:
             # Sums over 64 and over all tokens may round to different sides of the point.
             assert _near(weights, int(drawn.token[row]), float(uniform[row]))
