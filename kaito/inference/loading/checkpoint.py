@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from kaito.inference.errors import StartError
-from kaito.inference.loading.progress import size
+from kaito.inference.wording import first_line, size, some
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -155,15 +155,3 @@ def _header(path: Path) -> dict[str, Tensor]:
 def _listing(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     return f"it holds {some(names)}" if names else "it is empty"
-
-
-def some(names: Iterable[str], limit: int = 3) -> str:
-    """A few names, and how many more there are."""
-    listed = list(names)
-    more = len(listed) - limit
-    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def first_line(error: BaseException) -> str:
-    """Of an error's text; other libraries write paragraphs."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -35,9 +35,9 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented as being there
 
 from kaito.inference.errors import StartError
-from kaito.inference.loading.checkpoint import first_line, some
-from kaito.inference.loading.progress import DownloadProgress, DownloadStopped, size
+from kaito.inference.loading.progress import DownloadProgress, DownloadStopped
 from kaito.inference.options import ModelOptions
+from kaito.inference.wording import first_line, size, some
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class _Hub:
         self.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
         self._options, self._progress, self._download = options, progress, download
         self._cache = options.download_dir or Path(constants.HF_HUB_CACHE)
+        self._blobs = self._cache / repo_folder_name(repo_id=options.model, repo_type="model") / "blobs"
         self._counts: dict[str, int] = {}
         self._wanted = [*_WANTED, *(["*.py"] if options.trust_remote_code else [])]
 
@@ -90,7 +91,7 @@ class _Hub:
         weights = {name: count for name, count in sizes.items() if name.endswith(".safetensors")}
         missing = [name for name in weights if not self._is_cached(name, info.sha)]
         total = sum(weights[name] for name in missing)
-        self._check_space(total)
+        self._check_space(total - sum(path.stat().st_size for path in self._blobs.glob("*.partial")))
         self._download.start(total)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="download") as threads:
             list(threads.map(lambda name: self._fetch_file(name, info.sha), missing))
@@ -101,9 +102,8 @@ class _Hub:
         token = self._options.token
         url = hf_hub_url(self._options.model, name, revision=commit, endpoint=self.endpoint)
         found = get_hf_file_metadata(url, token=token, endpoint=self.endpoint)
-        folder = self._cache / repo_folder_name(repo_id=self._options.model, repo_type="model") / "blobs"
-        folder.mkdir(parents=True, exist_ok=True)
-        blob, incomplete = folder / str(found.etag), folder / f"{found.etag}.partial"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        blob, incomplete = self._blobs / str(found.etag), self._blobs / f"{found.etag}.partial"
         with incomplete.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # two servers may share a volume
             if not blob.exists():
@@ -125,7 +125,7 @@ class _Hub:
             except Exception as error:
                 if file.tell() == before or isinstance(error, HfHubHTTPError | DownloadStopped) or _is_full(error):
                     raise
-                _log.warning("download interrupted, going on file=%s error=%s", name, first_line(error))
+                _log.warning("download interrupted, going on", extra={"file": name, "error": first_line(error)})
 
     def _cached(self, error: Exception) -> Path:
         """Where the hub cannot be asked, what an earlier start has brought."""
@@ -136,7 +136,7 @@ class _Hub:
                 f"{self.endpoint} cannot be reached ({first_line(error)}) and {self._options.model} is not in "
                 f"{self._cache}; check network, proxy and HF_ENDPOINT, or give a folder with the model"
             ) from error
-        _log.warning("hub not reached, model is taken from the cache model=%s error=%s", self._options.model, error)
+        _log.warning("hub not reached, model taken from the cache", extra={"error": first_line(error)})
         return folder
 
     def _from_hub(self, **settings: Any) -> Path:

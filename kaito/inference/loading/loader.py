@@ -14,12 +14,13 @@ import transformers.utils.logging as transformers_logging
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kaito.inference.errors import StartError
-from kaito.inference.loading.checkpoint import Checkpoint, first_line, read_checkpoint, some
+from kaito.inference.loading.checkpoint import Checkpoint, read_checkpoint
 from kaito.inference.loading.download import download_model
 from kaito.inference.loading.int8 import quantize
 from kaito.inference.loading.placement import Placement, check_memory, place
 from kaito.inference.loading.progress import DownloadProgress
 from kaito.inference.options import ModelOptions
+from kaito.inference.wording import first_line, some
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def _check_template(options: ModelOptions, tokenizer: PreTrainedTokenizerBase) -
         whose = "the chat template" if options.chat_template else f"the chat template of {options.model}"
         raise StartError(f"{whose} is no Jinja: {first_line(error)} (line {error.lineno})") from error
     except Exception as error:  # it may want other messages than this one
-        _log.debug("chat template refuses a first message error=%s", first_line(error))
+        _log.debug("chat template refuses a first message", extra={"error": first_line(error)})
 
 
 def _model(options: ModelOptions, checkpoint: Checkpoint, placement: Placement) -> PreTrainedModel:
@@ -203,5 +204,5 @@ def _context(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     if isinstance(limit, int) and 0 < limit < _ABSURD_CONTEXT:
         own.append(limit)
     if not own:
-        _log.warning("the model does not say how long its context is, so it gets tokens=%d", _CONTEXT_UNKNOWN)
+        _log.warning("the model does not say how long its context is", extra={"taken": _CONTEXT_UNKNOWN})
     return min(own, default=_CONTEXT_UNKNOWN)

@@ -11,8 +11,8 @@ import torch
 
 from kaito.inference.errors import StartError
 from kaito.inference.loading.checkpoint import Checkpoint
-from kaito.inference.loading.progress import size
 from kaito.inference.options import ModelOptions
+from kaito.inference.wording import size
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}

@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from kaito.inference.wording import size
+
 _WINDOW_S = 10.0
-_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 class DownloadStopped(Exception):
@@ -76,11 +77,3 @@ class DownloadProgress:
     def __str__(self) -> str:
         left = f", {self.remaining_s:.0f} s left" if self.remaining_s > 0 else ""
         return f"{size(self.done_bytes)} of {size(self.total_bytes)}, {size(self.bytes_per_s)}/s{left}"
-
-
-def size(count: float) -> str:
-    """Bytes for people: 7.6 GB."""
-    for unit, name in _UNITS:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count:.0f} bytes"

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from kaito.inference.errors import StartError
-from kaito.inference.lora.folder import CONFIG, Matrices, is_adapter, read_adapter, some
+from kaito.inference.lora.folder import CONFIG, Matrices, is_adapter, read_adapter
 from kaito.inference.lora.layer import RowLora, RowStrengths
+from kaito.inference.wording import some
 
 
 @dataclass(frozen=True, slots=True)

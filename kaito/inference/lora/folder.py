@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kaito.inference.errors import StartError
+from kaito.inference.wording import some
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 
-_KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
+_KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
 
 # What makes more, or something else, of an adapter than the two matrices of each layer, if it is set.
 _NOT_PLAIN = (
@@ -175,13 +176,6 @@ def _of_module(folder: Path, config: Mapping[str, Any], key: str, pattern_key: s
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise _refused(folder, f"{key} of {module} is {json.dumps(value)}; it must be a number above 0")
     return value
-
-
-def some(names: Iterable[str], limit: int = 3) -> str:
-    """A few names, and how many more there are."""
-    listed = list(names)
-    more = len(listed) - limit
-    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _refused(folder: Path, why: str) -> StartError:

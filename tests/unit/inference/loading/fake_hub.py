@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import fcntl
 import hashlib
 import socket
 import struct
+import termios
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -93,13 +97,21 @@ class Hub:
         if limits := self.break_off.get(name):
             await response.write(content[start : start + limits.pop(0)])
             assert request.transport is not None
-            # Closed with a linger of 0 s, which is a reset.
-            endpoint = request.transport.get_extra_info("socket")
-            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            request.transport.abort()
+            await _reset(request.transport)
             return response
         await response.write(content[start:])
         return response
+
+
+async def _reset(transport: asyncio.Transport) -> None:
+    """Ends a connection with a reset, once the other side has all that was written."""
+    endpoint = transport.get_extra_info("socket")
+    unsent = array.array("i", [1])
+    while transport.get_write_buffer_size() or unsent[0]:
+        await asyncio.sleep(0)
+        fcntl.ioctl(endpoint.fileno(), termios.TIOCOUTQ, unsent)
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _etag(content: bytes) -> str:

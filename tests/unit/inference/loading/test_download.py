@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,18 @@ async def test_a_model_that_the_disk_has_no_space_for_is_refused(hub: Hub, from_
     hub.sizes["model.safetensors"] = 10**18
     assert "too little disk space: org/tiny needs 1000000000.0 GB more" in await refusal(from_hub())
     assert hub.ranges == []
+
+
+async def test_what_has_come_of_a_model_needs_no_space_twice(
+    hub: Hub, from_hub: Options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    hub.break_off["model.safetensors"] = [500_000, 0]
+    await refusal(from_hub())
+    full = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    loaded, _ = await load(from_hub())
+    assert loaded.name == "org/tiny"
 
 
 async def test_no_network_is_said_with_what_to_check(

@@ -166,6 +166,14 @@ def test_keys_of_a_newer_peft_are_ignored(tiny: Path, adapter: Path) -> None:
     assert [each.name for each in Adapters.attach(model, adapter.parent, {}).all] == ["legal"]
 
 
+def test_names_without_the_prefix_of_peft_are_taken_too(tiny: Path, adapter: Path) -> None:
+    weights = load_file(adapter / "adapter_model.safetensors")
+    bare = {key.removeprefix("base_model.model."): value for key, value in weights.items()}
+    save_file(bare, adapter / "adapter_model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(tiny / "model")
+    assert [each.rank for each in Adapters.attach(model, adapter.parent, {}).all] == [4]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "\N{SNOWMAN}"])
 def test_a_config_that_is_no_json_object_is_refused(tiny: Path, adapter: Path, text: str) -> None:
     (adapter / "adapter_config.json").write_text(text)
