@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from kaito.inference.engine.attention import segmented, use_segments
 from kaito.inference.engine.masks import MaskMaker
 from kaito.inference.engine.slots import SlotCache, Window
 
@@ -18,6 +19,7 @@ class SlotForward:
 
     def __init__(self, model: PreTrainedModel, cache: SlotCache) -> None:
         self._model, self._cache = model, cache
+        use_segments(model)
         self._masks = MaskMaker(model)
         self._device = model.device
         taken = inspect.signature(model.forward).parameters
@@ -41,7 +43,8 @@ class SlotForward:
         inputs = torch.tensor((tokens, lengths)).to(self._device, non_blocking=True)
         ids, positions = inputs[0, :, None], inputs[1, :, None]
         self._window(first, positions, longest)
-        return self._call(ids, positions, 1)[:, -1]
+        with segmented([length + 1 for length in lengths]):
+            return self._call(ids, positions, 1)[:, -1]
 
     def prefill(self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
         """Some new tokens for each of several rows.

@@ -127,3 +127,38 @@ async def test_each_row_of_a_batch_has_its_own_adapters(tiny: Path) -> None:
         for answer in answers:
             await answer.end()
     assert [answer.tokens for answer in answers] == wanted
+
+
+async def test_sequences_beyond_the_length_where_rotary_frequencies_change_run_alone(tiny: Path) -> None:
+    # Phi-3 of a long context: from 32 tokens on, transformers computes all keys anew with other frequencies.
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 9.0],
+        "original_max_position_embeddings": 32,
+    }
+    model = make(Phi3Config(**_COMMON, original_max_position_embeddings=32, rope_parameters=rope))
+    prompts = prompts_of(4, [5, 25, 50, 8])
+    lengths = [20, 20, 10, 24]
+    async with running(loaded_of(model, tiny), EngineOptions(max_num_seqs=4, threads=1)) as engine:
+        assert engine.batched
+        answers = [Answer(engine, request_of(prompt, size)) for prompt, size in zip(prompts, lengths, strict=True)]
+        for answer in answers:
+            await answer.end()
+    for answer, prompt, size in zip(answers, prompts, lengths, strict=True):
+        assert answer.tokens == generated(model, prompt, size), f"a prompt of {len(prompt)} tokens"
+
+
+async def test_a_model_whose_cache_misbehaves_is_found_out_and_runs_one_by_one(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(_BATCHED["llama"])
+    # As a model would that takes no position_ids and counts by itself.
+    embeddings = model.model.rotary_emb
+    plain = embeddings.forward
+    embeddings.forward = lambda x, position_ids: plain(x, torch.arange(x.shape[1])[None])
+    async with running(loaded_of(model, tiny), EngineOptions(threads=1)) as engine:
+        assert not engine.batched
+    assert "one by one" in caplog.text
+    assert "logits differ" in caplog.text
