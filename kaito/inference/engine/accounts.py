@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kaito.inference.engine.observer import Ended, Load, Observer
 from kaito.inference.engine.ticket import Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
-from kaito.inference.errors import Overloaded
+from kaito.inference.errors import BadRequest, Overloaded
 from kaito.inference.options import Limits
 
 
@@ -71,7 +71,15 @@ class Accounts:
 
         Raises:
             Overloaded: Some of them do not fit; none is to be queued.
+            BadRequest: They would not fit if nothing else was there.
         """
+        most = self._slots + self._limits.max_waiting
+        if len(requests) > most:
+            raise BadRequest(
+                f"{len(requests)} answers are asked for in one request, n for each prompt; this server takes at most "
+                f"{most}: ask for fewer at once",
+                param="n",
+            )
         waiting = len(self._waiting) + len(requests)
         waiting_beyond_slots = waiting - max(0, self._slots - len(self._running))
         if waiting_beyond_slots <= 0:

@@ -70,7 +70,10 @@ class AdapterStrength(Fields):
     """An adapter and what it counts."""
 
     name: Name
-    strength: float | None = Field(None, description="Any finite number; the adapter's own if not given.")
+    # Of any sign and size that does something; far beyond, the model's numbers overflow.
+    strength: Annotated[float, Field(ge=-1000, le=1000)] | None = Field(
+        None, description="1 is what the adapter was trained for; what the server was started with if not given."
+    )
 
 
 class StreamOptions(Fields):
@@ -104,7 +107,7 @@ class GenerationFields(Fields):
     top_k: Annotated[Integer, Field(ge=-1, le=_LARGEST_COUNT)] | None = Field(None, description="0 and -1: all.")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = Field(

@@ -53,7 +53,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"top_p": 0}, "top_p", "greater than 0"),
     ({"top_k": -2}, "top_k", "greater than or equal to -1"),
     ({"min_p": 1.5}, "min_p", "less than or equal to 1"),
-    ({"repetition_penalty": 0}, "repetition_penalty", "greater than 0"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "greater than or equal to 0.01"),
     ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
     ({"n": 0}, "n", "greater than or equal to 1"),
     ({"n": 1.5}, "n", "must be a valid integer"),
@@ -100,10 +100,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"lora": {"one": 1}}, "lora", "must be a valid list"),
     ({"lora": [{"strength": 1}]}, "lora[0].name", "required"),
     ({"lora": [{"name": "one", "strength": "1"}]}, "lora[0].strength", "number"),
+    ({"lora": [{"name": "one", "strength": 1e30}]}, "lora[0].strength", "less than or equal to 1000"),
     ({"lora": [{"name": "one"}, {"name": "one"}]}, "lora[1].name", "listed twice"),
 ]
 
-WRONG_COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
+WRONG_COMPLETIONS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"prompt": None}, "prompt", "a string, a list of strings"),
     ({"prompt": ""}, "prompt", "has no tokens"),
     ({"prompt": []}, "prompt", "at least 1 item"),
@@ -117,6 +118,8 @@ WRONG_COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"echo": True, "logprobs": 1}, "echo", "not supported together with logprobs"),
     ({"logprobs": True}, "logprobs", "must be a valid integer"),
     ({"messages": HELLO}, "messages", "no field"),
+    ({"prompt": ["a"] * 2, "n": 128}, "n", "256 answers are asked for in one request"),
+    ({"allowed_token_ids": [6], "min_tokens": 4}, None, "forbid fewer"),
 ]
 
 BROKEN = [
@@ -173,7 +176,7 @@ async def test_a_wrong_value_is_refused_with_its_place_and_what_is_allowed(
     ("fields", "param", "said"), WRONG_COMPLETIONS, ids=[f"{param}-{said}" for _, param, said in WRONG_COMPLETIONS]
 )
 async def test_so_is_one_of_a_completion(
-    http: aiohttp.ClientSession, fields: dict[str, Any], param: str, said: str
+    http: aiohttp.ClientSession, fields: dict[str, Any], param: str | None, said: str
 ) -> None:
     error = await refused(http, COMPLETIONS, json={"prompt": "fox", **fields})
     assert error["param"] == param
