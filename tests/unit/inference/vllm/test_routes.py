@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kaito.inference.options import Limits
 from kaito.inference.runtime import State
 from kaito.inference.vllm.adapters import BLEND
 from kaito.inference.vllm.runtime import VllmRuntime
+from tests.unit.inference.server_process import started
 from tests.unit.inference.serving import serving
 from tests.unit.inference.vllm.conftest import Line, runtime_of, stand_in, until
 
@@ -274,3 +276,26 @@ async def test_when_vllm_ends_its_clients_are_told_and_health_says_why(
             assert (answer.status, "exit status 9" in (await answer.json())["detail"]) == (503, True)
     async with client.post("/chat", json={"prompt": "x"}) as answer:
         assert answer.status == 503
+
+
+async def test_the_command_serves_with_vllm_and_ends_it_on_sigterm(tiny: Path, tmp_path: Path) -> None:
+    async with stand_in(tmp_path) as line:
+        flags = [
+            "--model",
+            str(tiny / "model"),
+            "--runtime",
+            "vllm",
+            "--vllm-args=--enforce-eager",
+            "--max-num-seqs",
+            "3",
+        ]
+        async with started(flags) as server:
+            await server.logged("ready")
+            arguments = (await line.event("started"))["arguments"]
+            assert arguments[-1] == "--enforce-eager"
+            assert arguments[arguments.index("--max-num-seqs") + 1] == "3"
+            async with aiohttp.ClientSession(server.url) as client:
+                assert (await ask(client, "/chat", {"prompt": "x"}))[0] == 200
+            server.send(signal.SIGTERM)
+            await line.event("sigterm")
+            assert await server.ended() == 0
