@@ -39,11 +39,15 @@ class EngineStats:
 
 
 class Accounts:
-    """Counts requests from queue to end, and tells an observer."""
+    """Counts requests from queue to end, and tells an observer.
+
+    Attributes:
+        positions: tokens that the key-value cache may grow to hold.
+    """
 
     def __init__(self, limits: Limits, observer: Observer, slots: int, positions: int) -> None:
         self._limits, self._observer = limits, observer
-        self._slots, self._room, self._positions = slots, max(positions, 1), 0
+        self._slots, self.positions, self._used = slots, positions, 0
         self._waiting: set[Ticket] = set()
         self._running: set[Ticket] = set()
         self._waiting_tokens = self._tokens = self._ended = 0
@@ -60,7 +64,7 @@ class Accounts:
             running=len(self._running),
             waiting=len(self._waiting),
             waiting_tokens=self._waiting_tokens,
-            kv_usage=self._positions / self._room,
+            kv_usage=self._used / max(self.positions, 1),
             slots=self._slots,
             tokens=self._tokens,
             ended=self._ended,
@@ -145,7 +149,7 @@ class Accounts:
 
     def step(self, prefilled: int, positions: int) -> None:
         """The engine made a step."""
-        self._positions = positions
+        self._used = positions
         if prefilled:
             self._observer.prefilled(prefilled)
 

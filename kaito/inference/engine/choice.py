@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import psutil
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -16,6 +17,8 @@ _log = logging.getLogger(__name__)
 # Of the largest logit. What rounding does is far below, what a wrong position or mask does far above.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _TOLERANCE_OF_SHORT_FLOATS = 0.1
+# What is left is for the passes themselves, and for the server.
+_SHARE_OF_MEMORY = 0.8
 
 
 def slot_layers(model: PreTrainedModel) -> int:
@@ -46,6 +49,13 @@ def length_bound(model: PreTrainedModel) -> int | None:
         if isinstance(each, dict) and each.get("rope_type") in ("dynamic", "longrope")
     ]
     return min(bounds, default=None)
+
+
+def length_that_fits(cache: SlotCache, rows: int, device: torch.device) -> int:
+    """Longest sequences of which memory holds so many, by what a position of the cache takes; at least 1."""
+    per_position = cache.nbytes() / (cache.rows * cache.capacity)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return max(1, int(_SHARE_OF_MEMORY * free / (per_position * rows)))
 
 
 def explain_difference(model: PreTrainedModel, forward: SlotForward, cache: SlotCache) -> str | None:

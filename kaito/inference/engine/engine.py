@@ -13,7 +13,7 @@ import torch
 
 from kaito.inference.engine.accounts import Accounts, EngineStats
 from kaito.inference.engine.alone import AloneLane
-from kaito.inference.engine.choice import explain_difference, length_bound, slot_layers
+from kaito.inference.engine.choice import explain_difference, length_bound, length_that_fits, slot_layers
 from kaito.inference.engine.forward import SlotForward
 from kaito.inference.engine.lane import Lane, SlotLane
 from kaito.inference.engine.observer import Observer, Unobserved
@@ -256,8 +256,22 @@ class Engine:
             return (alone,)
         self.batched = True
         self._bound = length_bound(model)
+        self._limit_to_memory(length_that_fits(cache, self._options.max_num_seqs, model.device))
         self._call(self._ready.set)
         return (SlotLane(forward, cache, self._adapters), alone)
+
+    def _limit_to_memory(self, fits: int) -> None:
+        if self._options.max_model_len is not None or fits >= self.max_model_len:
+            return
+        _log.warning(
+            "the context is limited to %d tokens, of the model's %d: memory holds no more for %d sequences together; "
+            "fewer sequences leave each more, and a length that is asked for is taken as it is",
+            fits,
+            self.max_model_len,
+            self._options.max_num_seqs,
+        )
+        self.max_model_len = fits
+        self._accounts.positions = self._options.max_num_seqs * fits
 
     def _route(self, request: TokenRequest) -> int:
         return int(self.batched and self._bound is not None and len(request.prompt) + request.max_tokens > self._bound)

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from kaito.inference.engine import Engine
 from kaito.inference.engine.observer import Load, Unobserved
-from kaito.inference.engine.slots import SlotCache
 from kaito.inference.errors import (
     BadRequest,
     ContextLengthExceeded,
@@ -291,6 +291,20 @@ async def test_a_model_that_can_do_nothing_any_more_fails_the_engine(
             Answer(engine, request_of([5], 2))
 
 
+@pytest.mark.parametrize(("asked", "limit"), [(None, 100), (300, 300)])
+async def test_the_context_is_what_memory_holds_unless_a_length_is_asked_for(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, asked: int | None, limit: int
+) -> None:
+    # Two layers of two heads of 16 numbers, keys and values, 4 bytes each, for 4 sequences of 100 tokens.
+    free = psutil.virtual_memory()._replace(available=int(4 * 100 * 512 / 0.8) + 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    async with running(loaded, EngineOptions(max_num_seqs=4, max_model_len=asked, threads=1)) as engine:
+        assert engine.max_model_len == limit
+        with pytest.raises(ContextLengthExceeded, match=f"context is {limit} tokens"):
+            Answer(engine, request_of([5], limit))
+        assert (await Answer(engine, request_of([5], limit - 1)).end()).finish_reason == "length"
+
+
 class _Notes(Unobserved):
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
@@ -366,33 +380,3 @@ async def test_an_error_of_other_work_is_its_callers(engine: Engine) -> None:
 
     with pytest.raises(ValueError, match="no"):
         await engine.exclusive(work)
-
-
-def test_a_cache_grows_with_what_is_in_it_and_keeps_it() -> None:
-    cache = SlotCache(layers=1, max_rows=16, max_length=4096)
-    [layer] = cache.layers
-    layer.lazy_initialization(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
-    before = cache.nbytes()
-    layer.keys[3, :, 200] = 5.0
-    cache.reserve(2, 100)
-    assert cache.nbytes() == before
-    cache.reserve(5, 300)
-    assert (cache.rows, cache.capacity) == (8, 512)
-    assert layer.keys[3, :, 200].eq(5.0).all()
-    assert layer.keys.sum() == 5.0 * 8
-    cache.reserve(16, 4096)
-    assert (cache.rows, cache.capacity) == (16, 4096)
-
-
-def test_what_a_row_held_is_gone_for_the_next_one() -> None:
-    cache = SlotCache(layers=1, max_rows=4, max_length=64)
-    [layer] = cache.layers
-    layer.lazy_initialization(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
-    layer.keys[1, :, :9] = torch.nan
-    layer.values[1, :, :9] = torch.inf
-    cache.move(1, 2, 9)
-    assert layer.keys[2, :, :9].isnan().all()
-    cache.clear(1, 9)
-    cache.clear(2, 9)
-    assert layer.keys.eq(0).all()
-    assert layer.values.eq(0).all()
