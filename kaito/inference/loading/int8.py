@@ -65,6 +65,9 @@ def quantize(model: PreTrainedModel) -> None:
         weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
         model.set_submodule(name, Int8Linear(cast(torch.Tensor, weight), cast("torch.Tensor | None", module.bias)))
     model.float()
+    # Copied, since what is as it was in the file keeps the whole file mapped.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _packed(weight: torch.Tensor) -> object:

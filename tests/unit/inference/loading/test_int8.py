@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +77,16 @@ def test_its_answers_are_near_those_of_float32(tiny: Path) -> None:
     expected, found = exact(tokens).logits, int8(tokens).logits
     assert (found - expected).norm() < 0.1 * expected.norm()
     assert (found.argmax(-1) == expected.argmax(-1)).float().mean() > 0.85
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_checkpoint_is_let_go_of(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny / "model", tmp_path / "model")
+    file = str(tmp_path / "model" / "model.safetensors")
+    loaded = load_model(ModelOptions(str(tmp_path / "model"), dtype="int8"), lambda _: None)
+    gc.collect()
+    assert file not in Path("/proc/self/maps").read_text()
+    assert loaded.vocab_size > 0  # the model is still there
 
 
 def test_conv1d_of_gpt2_is_quantised_too() -> None:
