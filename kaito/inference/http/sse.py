@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -59,7 +59,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]) -> None:
         """Sends nothing yet.
 
         Args:
@@ -82,8 +82,10 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            async for each in self._events:
-                await send({"type": "http.response.body", "body": each, "more_body": True})
+            # Closed here and now: one that is left to the garbage collector would end at some later time.
+            async with contextlib.aclosing(self._events) as events:
+                async for each in events:
+                    await send({"type": "http.response.body", "body": each, "more_body": True})
         except RequestError as error:
             await _send_error(send, error)
         except Exception:

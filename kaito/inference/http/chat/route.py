@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -101,7 +101,7 @@ async def _close(generations: Sequence[Generation]) -> None:
         await generation.aclose()
 
 
-async def _pieces(request: Request, prompt: Prompt, generations: Sequence[Generation]) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, prompt: Prompt, generations: Sequence[Generation]) -> AsyncGenerator[bytes, None]:
     """Several sequences come one after the other, as they stand in one answer."""
     count = 0
     for generation in generations:
@@ -117,7 +117,7 @@ async def _pieces(request: Request, prompt: Prompt, generations: Sequence[Genera
     yield DONE
 
 
-async def _at_once(prompt: Prompt, texts: Sequence[str]) -> AsyncIterator[bytes]:
+async def _at_once(prompt: Prompt, texts: Sequence[str]) -> AsyncGenerator[bytes, None]:
     for text in texts:
         yield event({"Result": prompt.head + text})
     yield DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -59,7 +59,7 @@ async def gather(request: Request, runtime: Runtime, requests: Sequence[Generati
     return answers
 
 
-async def merge(generations: Sequence[Generation]) -> AsyncIterator[tuple[int, Delta]]:
+async def merge(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
     """Deltas of several as they come, each with the place of its generation."""
     if len(generations) == 1:
         async for delta in generations[0]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
@@ -83,17 +84,18 @@ def _choices(answers: Sequence[Answer], texts: TokenTexts | None, echo: str) -> 
 
 async def _events(
     generations: Sequence[Generation], writer: ChunkWriter, texts: TokenTexts | None, echo: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     start = b'"delta":{"role":"assistant","content":%b}' % encode(echo)
     yield b"".join(writer.first(index, start) for index in range(len(generations)))
-    async for index, delta in merge(generations):
-        if delta.text:
-            body = b'"delta":{"content":%b}' % encode(delta.text)
-        elif delta.finish_reason is not None or delta.logprobs or writer.shows_every_delta:
-            body = b'"delta":{}'
-        else:
-            writer.skip(delta)
-            continue
-        logprobs = None if texts is None else chat_logprobs(texts, delta.logprobs)
-        yield writer.next(index, body, delta, logprobs)
+    async with aclosing(merge(generations)) as deltas:
+        async for index, delta in deltas:
+            if delta.text:
+                body = b'"delta":{"content":%b}' % encode(delta.text)
+            elif delta.finish_reason is not None or delta.logprobs or writer.shows_every_delta:
+                body = b'"delta":{}'
+            else:
+                writer.skip(delta)
+                continue
+            logprobs = None if texts is None else chat_logprobs(texts, delta.logprobs)
+            yield writer.next(index, body, delta, logprobs)
     yield writer.last() + DONE

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -111,18 +112,19 @@ def _choices(answers: Sequence[Answer], texts: TokenTexts | None, echoes: Sequen
 
 async def _events(
     generations: Sequence[Generation], writer: ChunkWriter, texts: TokenTexts | None, echoes: Sequence[str]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     offsets = [0] * len(generations)
     start = b"".join(writer.first(index, b'"text":%b' % encode(echo)) for index, echo in enumerate(echoes) if echo)
     if start:
         yield start
-    async for index, delta in merge(generations):
-        if not (delta.text or delta.finish_reason is not None or delta.logprobs or writer.shows_every_delta):
-            writer.skip(delta)
-            continue
-        logprobs = None
-        if texts is not None:
-            logprobs = completion_logprobs(texts, delta.logprobs, offsets[index])
-            offsets[index] += sum(map(len, logprobs["tokens"]))
-        yield writer.next(index, b'"text":%b' % encode(delta.text), delta, logprobs)
+    async with aclosing(merge(generations)) as deltas:
+        async for index, delta in deltas:
+            if not (delta.text or delta.finish_reason is not None or delta.logprobs or writer.shows_every_delta):
+                writer.skip(delta)
+                continue
+            logprobs = None
+            if texts is not None:
+                logprobs = completion_logprobs(texts, delta.logprobs, offsets[index])
+                offsets[index] += sum(map(len, logprobs["tokens"]))
+            yield writer.next(index, b'"text":%b' % encode(delta.text), delta, logprobs)
     yield writer.last() + DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -47,7 +47,7 @@ class Closed:
 
 
 async def test_events_are_sent_one_by_one_and_the_last_message_says_so() -> None:
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         yield event({"a": 1})
         yield event({"b": "ü"})
 
@@ -65,7 +65,7 @@ async def test_events_are_sent_one_by_one_and_the_last_message_says_so() -> None
 
 
 async def test_an_error_in_the_middle_is_the_last_event() -> None:
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         yield event({"a": 1})
         raise RequestTimeout("it took longer than 600 s")
 
@@ -83,7 +83,7 @@ async def test_an_error_in_the_middle_is_the_last_event() -> None:
 
 
 async def test_a_defect_in_the_middle_is_an_event_without_its_cause_and_is_raised_for_the_log() -> None:
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         yield event({"a": 1})
         raise ZeroDivisionError("1/0")
 
@@ -99,7 +99,7 @@ async def test_a_defect_in_the_middle_is_an_event_without_its_cause_and_is_raise
 async def test_a_client_that_goes_ends_what_makes_the_events() -> None:
     ended = asyncio.Event()
 
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         try:
             yield event({"a": 1})
             await asyncio.Event().wait()
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_ends_what_makes_the_events() -> None:
 
 
 async def test_a_client_that_has_gone_before_the_first_event_closes_it_all_the_same() -> None:
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncGenerator[bytes, None]:
         await asyncio.Event().wait()
         yield b""
 
@@ -125,6 +125,27 @@ async def test_a_client_that_has_gone_before_the_first_event_closes_it_all_the_s
     connection.gone.set()
     await run(EventStream(events(), closed), connection)
     assert closed.count == 1
+
+
+async def test_events_are_closed_even_if_the_client_goes_while_one_is_sent() -> None:
+    closed_events = asyncio.Event()
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            yield event({"a": 1})
+        finally:
+            closed_events.set()
+
+    connection = Connection()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            connection.gone.set()
+            await asyncio.Event().wait()  # as when the client reads nothing any more
+
+    stream = EventStream(events(), Closed())
+    await stream({"type": "http"}, connection.receive, send)
+    assert closed_events.is_set()
 
 
 async def test_work_is_done_while_the_client_stays() -> None:
