@@ -17,6 +17,7 @@ import uvicorn
 from kaito.inference.errors import StartError
 from kaito.inference.flags import PROGRAM
 from kaito.inference.http import make_app
+from kaito.inference.http.protocol import LimitedHttp
 from kaito.inference.http.settings import HttpSettings
 from kaito.inference.logs import configure_logging
 from kaito.inference.metrics import Metrics
@@ -28,7 +29,6 @@ from kaito.inference.starting import make_runtime
 _SEND_S = 5
 # The second signal wants an end, but a child process should not outlive this one.
 _CLOSE_S = 2.0
-_HEADER_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ def run(options: Options, listener: socket.socket) -> int:
     server = _Server(
         uvicorn.Config(
             make_app(runtime, settings),
+            http=LimitedHttp,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -57,7 +58,6 @@ def run(options: Options, listener: socket.socket) -> int:
             lifespan="off",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_SEND_S,
-            h11_max_incomplete_event_size=_HEADER_BYTES,
         )
     )
     process = Process(runtime, server, listener, metrics, options)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaito.inference.errors import BodyTooLarge, RequestError, RequestTimeout
 from kaito.inference.http.errors import error_response
 from kaito.inference.options import Limits
+
+_READ_ON_S = 1.0
+_READ_ON_TIMES = 8
 
 
 class BodyLimits:
@@ -29,7 +33,7 @@ class BodyLimits:
         limit = self._limits.max_body_bytes
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if int(announced) > limit:
-            await _refuse(_too_large(limit), scope, receive, send)
+            await _refuse(_too_large(limit), scope, receive, send, limit)
             return
         body = _Body(receive, send, limit, self._limits.request_timeout_s)
         try:
@@ -38,7 +42,7 @@ class BodyLimits:
             if body.error is None:
                 raise
         if body.error is not None and not body.answered:
-            await _refuse(body.error, scope, receive, send)
+            await _refuse(body.error, scope, receive, send, limit)
 
 
 class _Body:
@@ -81,8 +85,22 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is longer than {limit} bytes, which is what a request may have")
 
 
-async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    """Says why, then reads on for a while: a connection closed on a client that still sends loses the answer, too."""
     response = error_response(error, scope["path"])
-    # The rest of the body is not read, so nothing else can come over this connection.
+    # More than that is not read, so nothing else can come over this connection.
     response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_READ_ON_S):
+            await _discard(receive, _READ_ON_TIMES * limit)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    more = True
+    while more and most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        more = message["type"] == "http.request" and message.get("more_body", False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-_READY_S = 60.0
+_READY_S = 100.0
 
 
 class ServerProcess:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from kaito.inference.http.protocol import LimitedHttp
+
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
@@ -21,7 +23,9 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """Serves an application on a port of the system's choice; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+        server = _Server(
+            uvicorn.Config(app, http=LimitedHttp, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
+        )
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from kaito.inference.http import make_app
+from kaito.inference.http.protocol import LimitedHttp
 from kaito.inference.http.settings import HttpSettings
 from kaito.inference.options import Limits
 from kaito.inference.runtime import Runtime, State, Status
@@ -189,10 +190,67 @@ async def test_a_body_that_does_not_come_to_its_end_is_a_408() -> None:
     assert (status, answer) == (408, {"detail": "the body did not come to its end within 0.1 s"})
 
 
-async def test_headers_have_a_limit_as_well() -> None:
-    headers = {f"X-{index}": "x" * 8000 for index in range(40)}
-    async with client_of() as (session, _), session.get("/health", headers=headers) as answer:
-        assert answer.status == 400
+async def _answer(session: aiohttp.ClientSession, *pieces: bytes) -> bytes:
+    """Sends pieces, each when the last one has been read, and gives all that comes until the server closes."""
+    url = session._base_url
+    assert url is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            async with asyncio.timeout(10):
+                return await reader.read()
+        return b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+async def test_headers_have_a_limit_whether_they_end_or_not() -> None:
+    async with client_of() as (session, _):
+        answer = await _answer(session, GET, *[b"X-A: %b\r\n" % (b"x" * 8000)] * 40)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        answer = await _answer(session, GET, b"X-A: %b\r\nConnection: close\r\n\r\n" % (b"x" * 8000))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_each_request_of_a_connection_has_that_limit_for_itself() -> None:
+    one = GET + b"X-A: %b\r\n\r\n" % (b"x" * 30_000)
+    last = GET + b"Connection: close\r\n\r\n"
+    async with client_of() as (session, _):
+        answer = await _answer(session, *[one] * 5, last)
+    assert answer.count(b"HTTP/1.1 200 ") == 6
+
+
+async def test_a_long_body_is_no_head() -> None:
+    body = b'{"prompt": "%b"}' % (b"x" * 200_000)
+    head = b"POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with client_of() as (session, _):
+        answer = await _answer(session, head + body + GET + b"Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+@pytest.mark.parametrize("length", [2_000, 300_000])
+async def test_a_client_that_sends_all_the_same_reads_why_its_body_was_refused(length: int) -> None:
+    head = b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length
+    async with client_of(limits=Limits(max_body_bytes=100_000 if length > 100_000 else 1000)) as (session, _):
+        assert (await _answer(session, head, b"x" * length)).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("begun", [[], [GET]])
+async def test_a_connection_on_which_no_request_comes_is_closed(
+    begun: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LimitedHttp, "head_s", 0.05)
+    async with client_of() as (session, _):
+        assert await _answer(session, *begun) == b""
 
 
 @pytest.mark.parametrize(
