@@ -10,7 +10,7 @@ from typing import Any
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
 from kaito.inference.engine.generate import generate
 from kaito.inference.engine.observer import Observer
-from kaito.inference.errors import Unavailable
+from kaito.inference.errors import StartError, Unavailable
 from kaito.inference.loading import DownloadProgress, LoadedModel, load_model
 from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
@@ -55,6 +55,11 @@ class TransformersRuntime:
         self._adapters = await asyncio.to_thread(
             Adapters.attach, self._loaded.model, options.adapters, options.strengths
         )
+        if any(each.name == self._loaded.name for each in self._adapters.all):
+            raise StartError(
+                f"adapter {self._loaded.name} has the name of the model, so that nobody could ask for it; rename its "
+                "folder, or give the model another name with --served-model-name"
+            )
         self._engine = Engine(self._loaded, self._adapters, self._engine_options, self._limits, self._observer)
         self._engine.start()
         await self._engine.ready()

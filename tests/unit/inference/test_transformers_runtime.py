@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kaito.inference.errors import BadRequest, ContextLengthExceeded, RequestTimeout, Unavailable
+from kaito.inference.errors import BadRequest, ContextLengthExceeded, RequestTimeout, StartError, Unavailable
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.requests import GenerationRequest, Sampling
 from kaito.inference.runtime import State, WithTransformers
@@ -35,6 +35,14 @@ async def test_it_serves_the_base_model_and_each_adapter(runtime: TransformersRu
         ("one", "model", 1.0, 512),
         ("two", "model", 0.5, 512),
     ]
+
+
+async def test_an_adapter_with_the_models_name_is_refused(tiny: Path) -> None:
+    options = ModelOptions(str(tiny / "model"), served_name="one", adapters=tiny / "adapters")
+    runtime = TransformersRuntime(options, EngineOptions(threads=1), Limits())
+    with pytest.raises(StartError, match=r"adapter one has the name of the model.*--served-model-name"):
+        await runtime.load()
+    await runtime.close()
 
 
 async def test_before_it_is_loaded_nothing_can_be_asked_for(tiny: Path) -> None:
