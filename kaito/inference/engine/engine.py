@@ -284,7 +284,8 @@ class Engine:
         self._call(self._take, report)
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        assert self._loop is not None
+        if self._loop is None:
+            return
         # A loop that is closed has nobody left to tell.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)

@@ -25,6 +25,7 @@ from kaito.inference.errors import (
     Unavailable,
 )
 from kaito.inference.loading import LoadedModel
+from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions, Limits
 from tests.unit.inference.engine.driver import Answer, generated, loaded_of, request_of, running
 
@@ -205,6 +206,13 @@ async def test_stopping_ends_the_thread_and_what_runs(loaded: LoadedModel) -> No
     assert [(await answer.end()).finish_reason for answer in answers] == ["abort"] * 2
     assert threads() == before
     with pytest.raises(Unavailable):
+        Answer(engine, request_of([5], 2))
+
+
+async def test_an_engine_that_never_started_can_be_stopped(loaded: LoadedModel) -> None:
+    engine = Engine(loaded, Adapters(()), EngineOptions())
+    engine.stop()
+    with pytest.raises(Unavailable, match="stopping"):
         Answer(engine, request_of([5], 2))
 
 
