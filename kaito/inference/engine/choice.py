@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-import psutil
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from kaito.inference.engine.forward import SlotForward
 from kaito.inference.engine.slots import SlotCache
+from kaito.inference.loading.placement import free_memory
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +52,10 @@ def length_bound(model: PreTrainedModel) -> int | None:
     return min(bounds, default=None)
 
 
-def length_that_fits(cache: SlotCache, rows: int, device: torch.device) -> int:
+def length_that_fits(cache: SlotCache, rows: int, device: torch.device, root: Path = Path("/")) -> int:
     """Longest sequences of which memory holds so many, by what a position of the cache takes; at least 1."""
     per_position = cache.nbytes() / (cache.rows * cache.capacity)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory(root)[0]
     return max(1, int(_SHARE_OF_MEMORY * free / (per_position * rows)))
 
 

@@ -7,11 +7,13 @@ A batch of few rows reads each weight once and multiplies it little, so the layo
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from kaito.inference.loading.placement import free_memory
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +43,19 @@ class PackedLinear(nn.Linear):
 _multiply = torch.ops.mkldnn._linear_pointwise.default
 
 
-def pack(model: PreTrainedModel) -> bool:
+def pack(model: PreTrainedModel, root: Path = Path("/")) -> bool:
     """Packs a model's linear layers, if it runs on a CPU that gains from it and there is memory.
+
+    Args:
+        model: which.
+        root: where /proc and /sys are, which say what memory there is.
 
     Returns:
         Whether it did.
     """
     layers = [(parent, name, child) for parent in model.modules() for name, child in _packable(parent)]
     size = sum(child.weight.nbytes for _, _, child in layers)
-    if not layers or size > _SHARE * psutil.virtual_memory().available:
+    if not layers or size > _SHARE * free_memory(root)[0]:
         return False
     try:
         with torch.inference_mode():

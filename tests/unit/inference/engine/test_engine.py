@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from kaito.inference.engine import Engine
+from kaito.inference.engine import Engine, choice
 from kaito.inference.engine.observer import Load, Unobserved
 from kaito.inference.errors import (
     BadRequest,
@@ -25,9 +24,11 @@ from kaito.inference.errors import (
     Unavailable,
 )
 from kaito.inference.loading import LoadedModel
+from kaito.inference.loading.placement import free_memory
 from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions, Limits
 from tests.unit.inference.engine.driver import Answer, generated, loaded_of, request_of, running
+from tests.unit.inference.engine.machine import machine_with
 
 _SLOTS = 3
 
@@ -301,11 +302,11 @@ async def test_a_model_that_can_do_nothing_any_more_fails_the_engine(
 
 @pytest.mark.parametrize(("asked", "limit"), [(None, 100), (300, 300)])
 async def test_the_context_is_what_memory_holds_unless_a_length_is_asked_for(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, asked: int | None, limit: int
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: int | None, limit: int
 ) -> None:
     # Two layers of two heads of 16 numbers, keys and values, 4 bytes each, for 4 sequences of 100 tokens.
-    free = psutil.virtual_memory()._replace(available=int(4 * 100 * 512 / 0.8) + 1)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    there = machine_with(tmp_path, available=1 << 40, limit=int(4 * 100 * 512 / 0.8) + 1)
+    monkeypatch.setattr(choice, "free_memory", lambda root: free_memory(there))
     async with running(loaded, EngineOptions(max_num_seqs=4, max_model_len=asked, threads=1)) as engine:
         assert engine.max_model_len == limit
         with pytest.raises(ContextLengthExceeded, match=f"context is {limit} tokens"):

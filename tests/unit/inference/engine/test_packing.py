@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from kaito.inference.engine.packing import PackedLinear, pack
+from tests.unit.inference.engine.machine import machine_with
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (16, 1), (3, 7), (2, 100)])
@@ -28,14 +28,9 @@ def test_a_packed_layer_still_has_gradients() -> None:
     assert input.grad is not None
 
 
-def test_a_model_is_packed_only_where_there_is_memory_for_a_second_copy(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_packed_only_where_there_is_memory_for_a_second_copy(tiny: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny / "model")
-    memory = psutil.virtual_memory()
-    with monkeypatch.context() as scarce:
-        scarce.setattr(psutil, "virtual_memory", lambda: memory._replace(available=100_000))
-        assert not pack(model)
+    assert not pack(model, machine_with(tmp_path, available=1 << 33, limit=100_000))
     assert not any(isinstance(module, PackedLinear) for module in model.modules())
     assert pack(model)
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
