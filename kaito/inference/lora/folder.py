@@ -18,6 +18,8 @@ from kaito.inference.errors import StartError
 from kaito.inference.wording import some
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+# At the top of a volume, where nobody but root may look into it.
+_OF_FILE_SYSTEM = "lost+found"
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
 
@@ -57,8 +59,20 @@ class Matrices:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter; what is hidden, such as a volume's own folders, does not."""
-    return not folder.name.startswith(".") and (folder / CONFIG).is_file()
+    """Whether a folder holds an adapter; what is hidden, such as a volume's own folders, does not.
+
+    Raises:
+        StartError: It cannot be looked into.
+    """
+    if folder.name.startswith(".") or folder.name == _OF_FILE_SYSTEM:
+        return False
+    try:
+        return (folder / CONFIG).is_file()
+    except OSError as error:
+        raise _refused(
+            folder,
+            f"its folder cannot be read: {error.strerror}; give the server's user the right to, or move it elsewhere",
+        ) from error
 
 
 def read_adapter(folder: Path) -> dict[str, Matrices]:

@@ -280,3 +280,17 @@ def test_folders_that_are_no_adapters_are_passed_over(tiny: Path, adapter: Path)
     (adapter.parent / "README").write_text("not a folder")
     model = AutoModelForCausalLM.from_pretrained(tiny / "model")
     assert [each.name for each in Adapters.attach(model, adapter.parent, {}).all] == ["legal"]
+
+
+def test_what_a_file_system_keeps_at_the_top_of_a_volume_is_not_looked_into(tiny: Path, adapter: Path) -> None:
+    shutil.copytree(adapter, adapter.parent / "lost+found")
+    model = AutoModelForCausalLM.from_pretrained(tiny / "model")
+    assert [each.name for each in Adapters.attach(model, adapter.parent, {}).all] == ["legal"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tiny: Path, adapter: Path) -> None:
+    torn = adapter.parent / "torn"
+    torn.mkdir()
+    # Root may look into any; so nobody can follow this.
+    (torn / "adapter_config.json").symlink_to("x" * 300)
+    assert "adapter torn: its folder cannot be read: File name too long" in refusal(tiny, adapter)
