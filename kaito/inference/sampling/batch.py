@@ -28,6 +28,7 @@ class Row:
         logprobs: as in `TokenRequest`.
         numbers: what it draws with.
         rules: the rarer ones; none if it has none.
+        number: drawn for the next token; none: not yet.
         misses: steps in which what it kept was not all among the likeliest that were looked at.
     """
 
@@ -35,7 +36,16 @@ class Row:
     logprobs: int | None
     numbers: random.Random
     rules: Rules | None
+    number: float | None = None
     misses: int = 0
+
+    def next_number(self) -> float:
+        """Above 0, at most 1; the same again until a token was chosen, or a step that fails would cost a seed one."""
+        if not self.sampling.temperature:
+            return 1.0
+        if self.number is None:
+            self.number = 1 - self.numbers.random()
+        return self.number
 
 
 @dataclass(frozen=True, slots=True)

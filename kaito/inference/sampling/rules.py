@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,10 +30,14 @@ class Rules:
             self._others = torch.ones(vocab_size, dtype=torch.bool, device=device)
             self._others[self._ids(sampling.allowed_token_ids)] = False
         self._tokens: list[int] = []
-        self._bad_words = [run for run in sampling.bad_words_ids if run]
-        self._size = sampling.no_repeat_ngram_size
-        self._runs: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
-        self._needs_tokens = bool(self._size or self._bad_words)
+        self._never = self._ids({run[0] for run in sampling.bad_words_ids if len(run) == 1})
+        # By the token before the last: in most steps none of them has to be looked at.
+        self._bad_words: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
+        for run in sampling.bad_words_ids:
+            if len(run) > 1:
+                self._bad_words[run[-2]].append(run)
+        self._runs = _Runs(sampling.no_repeat_ngram_size) if sampling.no_repeat_ngram_size else None
+        self._needs_tokens = bool(self._runs or self._bad_words)
         if self._needs_tokens:
             for token in request.prompt:
                 self._append(token)
@@ -63,25 +68,55 @@ class Rules:
             scores.index_fill_(0, self._ends, _NEVER)
         if self._others is not None:
             scores.masked_fill_(self._others, _NEVER)
+        if len(self._never):
+            scores.index_fill_(0, self._never, _NEVER)
         if self._needs_tokens and (banned := self._ending_a_run()):
             scores.index_fill_(0, self._ids(banned), _NEVER)
 
     def _append(self, token: int) -> None:
         self._tokens.append(token)
-        if self._size and len(self._tokens) >= self._size:
-            *run, last = self._tokens[-self._size :]
-            self._runs[tuple(run)].add(last)
+        if self._runs is not None:
+            self._runs.append(self._tokens)
 
     def _ending_a_run(self) -> set[int]:
-        tokens, size = self._tokens, self._size
-        banned = {run[-1] for run in self._bad_words if len(run) == 1 or _ends_with(tokens, run[:-1])}
-        if size and len(tokens) >= size:
-            banned.update(self._runs.get(tuple(tokens[len(tokens) + 1 - size :]), set()))
-        return banned
+        tokens = self._tokens
+        near = self._bad_words.get(tokens[-1], ())
+        banned = {run[-1] for run in near if _ends_with(tokens, run[:-1])}
+        return banned if self._runs is None else banned | self._runs.after_last()
 
     def _ids(self, tokens: Sequence[int] | frozenset[int] | set[int] | dict[int, float]) -> torch.Tensor:
         known = [token for token in tokens if 0 <= token < self._vocab_size]
         return torch.tensor(known, dtype=torch.int64).to(self._device, non_blocking=True)
+
+
+class _Runs:
+    """Which tokens came after each run of `size - 1` tokens.
+
+    A run is known by its fingerprint, so that neither time nor memory depend on its length: by clients' wish that may
+    be as long as a prompt. It is a polynomial of the tokens at a secret place, in a prime field so large that no two
+    runs of a prompt have the same one by chance.
+    """
+
+    _MODULUS = 2**127 - 1
+
+    def __init__(self, size: int) -> None:
+        self._length = size - 1
+        self._base = secrets.randbelow(self._MODULUS - 2**32) + 2**32
+        self._leaving = pow(self._base, self._length, self._MODULUS)
+        self._last = 0
+        self._followers: dict[int, set[int]] = {}
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Takes the last of the tokens in."""
+        length, before = self._length, len(tokens) - 1
+        if before >= length:
+            self._followers.setdefault(self._last, set()).add(tokens[-1])
+        gone = (tokens[before - length] + 1) * self._leaving if before >= length else 0
+        self._last = (self._last * self._base + tokens[-1] + 1 - gone) % self._MODULUS
+
+    def after_last(self) -> set[int]:
+        """What came after the run that the tokens end with."""
+        return self._followers.get(self._last, set())
 
 
 def _ends_with(tokens: Sequence[int], run: tuple[int, ...]) -> bool:

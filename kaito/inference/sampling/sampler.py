@@ -84,7 +84,7 @@ class Sampler:
         if batch is None or batch.rows != tuple(rows):
             batch = self._batch = Batch(rows, [self._rows[row] for row in rows], self._vocab_size, self._device)
         scores = self._scores(batch, logits)
-        numbers = [1 - row.numbers.random() if row.sampling.temperature else 1.0 for row in batch.states]
+        numbers = [row.next_number() for row in batch.states]
         tokens, best, unsure = _draw(batch, scores, numbers)
         logprobs = _logprobs(batch, logits, tokens)
         # All that the host needs, in one transfer; ids are exact in float32 up to 2**24.
@@ -94,6 +94,7 @@ class Sampler:
         if again := [at for at in again if chosen[at].error is None]:
             self._draw_again(batch, again, scores, logits, numbers, chosen)
         for row, state, each in zip(batch.rows, batch.states, chosen, strict=True):
+            state.number = None
             if each.error is None:
                 self._penalties.push(row, each.token)
                 if state.rules is not None:

@@ -54,19 +54,22 @@ class _Match:
         self.stop = stop
         self.length = 0
         self.complete = False
-        # For each beginning of it: how much of the stop string that ends with, without being all of it.
+        # For each beginning of it: how much of the stop string that ends with, without being all of it. Only as far as
+        # the text has come: stop strings may be as long as a request, and there may be many.
         self._shorter = [0]
-        length = 0
-        for character in stop[1:]:
-            while length and stop[length] != character:
-                length = self._shorter[length - 1]
-            length += stop[length] == character
-            self._shorter.append(length)
 
     def advance(self, character: str) -> None:
         while self.length and self.stop[self.length] != character:
             self.length = self._shorter[self.length - 1]
         self.length += self.stop[self.length] == character
+        if self.length > len(self._shorter):
+            self._extend()
         self.complete = self.length == len(self.stop)
         if self.complete:
             self.length = self._shorter[-1]
+
+    def _extend(self) -> None:
+        character, length = self.stop[len(self._shorter)], self._shorter[-1]
+        while length and self.stop[length] != character:
+            length = self._shorter[length - 1]
+        self._shorter.append(length + (self.stop[length] == character))

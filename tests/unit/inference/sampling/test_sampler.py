@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import tracemalloc
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -295,3 +297,38 @@ def test_ids_beside_the_vocabulary_do_nothing() -> None:
     [chosen] = sampler.choose([0], logits_of(0))
     assert chosen.error is None
     assert 0 <= chosen.token < SIZE
+
+
+def test_a_step_that_failed_costs_a_seed_no_number() -> None:
+    logits = logits_of(0, 2)
+    failed, sound = Sampler(SIZE), Sampler(SIZE)
+    for sampler in (failed, sound):
+        for row in range(2):
+            sampler.add(row, request(Sampling(seed=row)))
+    with pytest.raises((RuntimeError, IndexError)):
+        failed.choose([0, 1], logits[:1])
+    one_by_one = [draws(failed, [row], logits[row : row + 1], 20)[0] for row in range(2)]
+    assert one_by_one == draws(sound, [0, 1], logits, 20)
+
+
+@pytest.mark.parametrize("size", [1, 2, 2000, 5000])
+def test_runs_that_must_not_come_twice_take_no_memory_by_their_length(size: int) -> None:
+    prompt = tuple(random.Random(0).choices(range(SIZE), k=4000))
+    sampler = Sampler(SIZE)
+    tracemalloc.start()
+    sampler.add(0, request(Sampling(temperature=0, no_repeat_ngram_size=size), prompt=prompt))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 4_000_000
+
+
+def test_a_long_run_does_not_come_twice() -> None:
+    run = tuple(random.Random(1).choices(range(SIZE), k=300))
+    sampler = Sampler(SIZE)
+    sampler.add(0, request(Sampling(temperature=0, no_repeat_ngram_size=300), prompt=(*run, 5, *run[:-1])))
+    sampler.add(1, request(Sampling(temperature=0, no_repeat_ngram_size=301), prompt=(*run, 5, *run[:-1])))
+    logits = torch.zeros(2, SIZE)
+    logits[:, run[-1]] = 1.0
+    never, may = sampler.choose([0, 1], logits)
+    assert never.token != run[-1]
+    assert may.token == run[-1]

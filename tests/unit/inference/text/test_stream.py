@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -177,6 +178,17 @@ def test_a_very_long_stop_string_costs_no_more(byte_level: ModelTokenizer, stop:
     stream = TextStream(byte_level, GenerationRequest((1,), 99, stop=(stop,)))
     tokens = byte_level.encode(stop[:3000] + "!")
     assert stream.push(tokens, (), "length").text == stop[:3000] + "!"
+
+
+def test_stop_strings_are_looked_into_only_as_far_as_the_text_comes(byte_level: ModelTokenizer) -> None:
+    stops = tuple(chr(0x61 + place) * 100_000 for place in range(20))
+    tracemalloc.start()
+    stream = TextStream(byte_level, GenerationRequest((1,), 99, stop=stops))
+    text = stream.push(byte_level.encode("aabba" * 20), (), "length").text
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert text == "aabba" * 20
+    assert most < 1_000_000
 
 
 END, WORD = 6, 300  # <|end|>, and one that is no special token
