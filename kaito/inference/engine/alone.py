@@ -28,6 +28,7 @@ class AloneLane:
         self._queue: deque[Running] = deque()
         self._states: dict[Running, _State] = {}
         self._stepped: dict[Running, torch.Tensor] = {}
+        self._failed: dict[Running, Exception] = {}
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def add(self, sequence: Running) -> None:
@@ -39,6 +40,7 @@ class AloneLane:
         if self._states.pop(sequence, None) is None:
             self._queue.remove(sequence)
         self._stepped.pop(sequence, None)
+        self._failed.pop(sequence, None)
 
     def next_prefill(self, budget: int, whole: int) -> Work | None:
         """The next prompt, whole, whatever the budget."""
@@ -66,12 +68,21 @@ class AloneLane:
         return Work(list(self._states)) if self._states else None
 
     def decode(self, work: Work) -> torch.Tensor:
-        """One pass for each. What was done before one failed counts when it is tried again without that one."""
+        """One pass for each. What was done before one failed counts when it is tried again without that one.
+
+        That one fails for good: some layers of its cache may have taken the token in, and some not.
+        """
         for sequence in work.sequences:
+            if sequence in self._failed:
+                raise self._failed[sequence]
             if sequence not in self._stepped:
                 state = self._states[sequence]
                 state.tokens = torch.cat((state.tokens, state.tokens.new_tensor([[sequence.last]])), dim=1)
-                self._stepped[sequence] = self._forward(sequence, state, first=False)
+                try:
+                    self._stepped[sequence] = self._forward(sequence, state, first=False)
+                except Exception as error:
+                    self._failed[sequence] = error
+                    raise
                 sequence.length += 1
         return torch.cat([self._stepped.pop(sequence) for sequence in work.sequences])
 

@@ -182,7 +182,10 @@ class Engine:
         def done(value: T, error: Exception | None) -> None:
             if outcome.done():
                 return
-            if error is None:
+            if job.cancelled or self._closed:
+                # What it gave is not whole.
+                outcome.set_exception(Unavailable("the server is stopping, and the answer is not complete"))
+            elif error is None:
                 outcome.set_result(value)
             else:
                 outcome.set_exception(error)
@@ -248,8 +251,9 @@ class Engine:
             cache = SlotCache(slot_layers(model), self._options.max_num_seqs, self.max_model_len)
             forward = SlotForward(model, cache)
             problem = explain_difference(model, forward, cache)
-        except ValueError as error:
-            problem = str(error)
+        except Exception as error:
+            _log.debug("the slot cache cannot be made for this model", exc_info=error)
+            problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         if problem is not None:
             _log.warning("sequences run one by one: the slot cache does not suit this model: %s", problem)
             self._call(self._ready.set)

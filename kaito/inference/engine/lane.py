@@ -27,6 +27,7 @@ class Running:
         seat: its number in the sampler, the same for as long as it runs.
         row: its row of the cache, which may change between steps; -1: none yet.
         length: tokens of it in the cache.
+        written: positions of the row that a pass has written to, padding and passes that failed included.
         last: the newest token, which is not in the cache yet.
         new: tokens that it got.
     """
@@ -35,6 +36,7 @@ class Running:
     seat: int
     row: int = -1
     length: int = 0
+    written: int = 0
     last: int = -1
     new: int = 0
 
@@ -138,7 +140,7 @@ class SlotLane:
 
     def _fill(self, gone: Running, others: list[Running]) -> int:
         # The last of the others takes the row of the one that is gone; returns the row that is free then.
-        self._cache.clear(gone.row, gone.length)
+        self._cache.clear(gone.row, gone.written)
         gap, gone.row = gone.row, -1
         last = max(others, key=lambda each: each.row, default=None)
         if last is None or last.row < gap:
@@ -150,8 +152,8 @@ class SlotLane:
 
     def _move(self, sequence: Running, row: int) -> None:
         self._cache.move(sequence.row, row, sequence.length)
-        self._cache.clear(sequence.row, sequence.length)
-        sequence.row = row
+        self._cache.clear(sequence.row, sequence.written)
+        sequence.row, sequence.written = row, sequence.length
         self._group.sort(key=lambda each: each.row)
 
     def next_prefill(self, budget: int, whole: int) -> Work | None:
@@ -189,6 +191,8 @@ class SlotLane:
         starts = [each.length for each in rows]
         ends = [start + work.tokens for start in starts] if len(rows) == 1 else [len(each.prompt) for each in rows]
         chunks = [each.prompt[start:end] for each, start, end in zip(rows, starts, ends, strict=True)]
+        for each in rows:
+            each.written = max(starts) + max(map(len, chunks))
         with self._adapters.applied(self._adapters.weights([each.adapters for each in rows])):
             logits = self._forward.prefill(rows[0].row, chunks, starts)
         for each, end in zip(rows, ends, strict=True):
@@ -203,7 +207,8 @@ class SlotLane:
         """Puts the group back, to be worked on one by one: its pass failed, and one of it may be why."""
         self._alone += len(self._group)
         for each in reversed(self._group):
-            each.row = -1
+            self._cache.clear(each.row, each.written)
+            each.row, each.written = -1, 0
             self._queue.appendleft(each)
         self._group = []
 
@@ -217,6 +222,8 @@ class SlotLane:
         if self._weighed != rows:
             self._weighed = list(rows)
             self._weights = self._adapters.weights([each.adapters for each in rows])
+        for each in rows:
+            each.written = max(each.written, each.length + 1)
         with self._adapters.applied(self._weights):
             logits = self._forward.decode(rows[0].row, [each.last for each in rows], [each.length for each in rows])
         for each in rows:

@@ -77,8 +77,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
     def resize(self, rows: int, capacity: int, used_rows: int) -> None:
-        """More room; what the used rows hold stays."""
+        """More room; what the used rows hold stays. Does nothing where there is room, from a try that failed, say."""
         if self.keys is None or self.values is None:
+            return
+        rows, capacity = max(rows, self.keys.shape[0]), max(capacity, self.keys.shape[2])
+        if (rows, capacity) == (self.keys.shape[0], self.keys.shape[2]):
             return
         self.keys, self.values = (_grown(tensor, rows, capacity, used_rows) for tensor in (self.keys, self.values))
 
@@ -108,7 +111,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         """Makes room for so many rows of so many positions.
 
         Raises:
-            MemoryError, torch.OutOfMemoryError: There is none; all is as it was.
+            MemoryError, torch.OutOfMemoryError: There is none. What the rows hold is as it was.
         """
         if rows <= self.rows and length <= self.capacity:
             return

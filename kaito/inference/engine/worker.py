@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -190,40 +191,50 @@ class Worker:
         except Exception as error:
             if len(rows) > 1:
                 _log.warning("a pass over %d prompts failed; they are tried one by one", len(rows), exc_info=error)
-                lane.split()
-            else:
-                self._fail(rows[0], error)
+            failure = _without_tensors(error)
+        else:
+            self._report.prefilled += work.tokens
+            if logits is not None:
+                self._choose(rows, logits)
             return
-        self._report.prefilled += work.tokens
-        if logits is not None:
-            self._choose(rows, logits)
+        if len(rows) > 1:
+            lane.split()
+        else:
+            self._fail(rows[0], failure)
 
     def _decode(self, lane: Lane, work: Work) -> None:
         rows = list(work.sequences)
         try:
             logits = lane.decode(work)
         except Exception as error:
-            if len(rows) == 1:
-                self._fail(rows[0], error)
-                return
-            _log.warning("a step of %d sequences failed; they are tried one by one", len(rows), exc_info=error)
-            for row in rows:
-                self._decode(lane, Work([row]))
+            if len(rows) > 1:
+                _log.warning("a step of %d sequences failed; they are tried one by one", len(rows), exc_info=error)
+            failure = _without_tensors(error)
+        else:
+            self._choose(rows, logits)
             return
-        self._choose(rows, logits)
+        if len(rows) == 1:
+            self._fail(rows[0], failure)
+            return
+        for row in rows:
+            self._decode(lane, Work([row]))
 
     def _choose(self, rows: Sequence[Running], logits: torch.Tensor) -> None:
         try:
             chosen = self._sampler.choose([row.seat for row in rows], logits)
         except Exception as error:
-            if len(rows) == 1:
-                self._fail(rows[0], error)
-                return
-            for index, row in enumerate(rows):
-                self._choose([row], logits[index : index + 1])
+            if len(rows) > 1:
+                _log.warning("choosing for %d sequences failed; they are tried one by one", len(rows), exc_info=error)
+            failure = _without_tensors(error)
+        else:
+            for row, choice in zip(rows, chosen, strict=True):
+                self._give(row, choice)
             return
-        for row, choice in zip(rows, chosen, strict=True):
-            self._give(row, choice)
+        if len(rows) == 1:
+            self._fail(rows[0], failure)
+            return
+        for index, row in enumerate(rows):
+            self._choose([row], logits[index : index + 1])
 
     def _give(self, row: Running, choice: Chosen) -> None:
         if choice.error is not None:
@@ -265,6 +276,15 @@ class Worker:
         self._report.updates.append((row.ticket, Update(error=told)))
         # Raises, and so ends the engine, if the model can do nothing at all any more.
         self._probe()
+
+
+def _without_tensors(error: Exception) -> Exception:
+    """Lets go of what the traceback keeps: the tensors of a pass for which memory lacked would lack in the next one."""
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
+    return error
 
 
 def job_of(work: Callable[[Callable[[], bool]], Any], done: Callable[[Any, Exception | None], None]) -> Job:

@@ -191,7 +191,9 @@ def _defaults(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, defaults: Mapping[str, Any]) -> frozenset[int]:
-    for ends in (defaults.get("eos_token_id"), model.config.eos_token_id, tokenizer.eos_token_id):
+    # Configurations of several models in one, and some that bring their own code, have no such attribute.
+    own = getattr(model.config, "eos_token_id", None)
+    for ends in (defaults.get("eos_token_id"), own, tokenizer.eos_token_id):
         if ends is not None:
             return frozenset(ends if isinstance(ends, list | tuple) else [ends])
     return frozenset()
