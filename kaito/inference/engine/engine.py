@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from kaito.inference.cpus import granted_cpus
 from kaito.inference.engine.accounts import Accounts, EngineStats
 from kaito.inference.engine.alone import AloneLane
 from kaito.inference.engine.choice import explain_difference, length_bound, length_that_fits, slot_layers
@@ -19,7 +20,6 @@ from kaito.inference.engine.lane import Lane, SlotLane
 from kaito.inference.engine.observer import Observer, Unobserved
 from kaito.inference.engine.packing import pack
 from kaito.inference.engine.slots import SlotCache
-from kaito.inference.engine.threads import cpu_threads
 from kaito.inference.engine.ticket import Sink, Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
 from kaito.inference.engine.worker import Job, Report, Worker, job_of
@@ -243,7 +243,7 @@ class Engine:
 
     def _lanes(self) -> Sequence[Lane]:
         # Of this thread, which is why it is set here.
-        torch.set_num_threads(self._options.threads or cpu_threads())
+        torch.set_num_threads(self._options.threads or granted_cpus())
         model = self._loaded.model
         pack(model)
         alone = AloneLane(model, self._adapters)

@@ -86,7 +86,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     """Of a parameter that FastAPI checks itself; bodies under `/v1` are read by `kaito.inference.http.openai.body`."""
     assert isinstance(error, RequestValidationError)
     if not is_openai(request.url.path):
-        return _json(422, {"detail": [_plain(each) for each in error.errors()]})
+        return _json(422, {"detail": [_plain(each) | _hint(request, each) for each in error.errors()]})
     first = error.errors()[0]
     return error_response(BadRequest(first["msg"], param=str(first["loc"][-1])), request.url.path)
 
@@ -94,6 +94,17 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 def _plain(error: Mapping[str, Any]) -> dict[str, Any]:
     # What a client sent may be no JSON at all, and exceptions in `ctx` are none either.
     return {"type": error["type"], "loc": error["loc"], "msg": error["msg"]}
+
+
+def _hint(request: Request, error: Mapping[str, Any]) -> dict[str, str]:
+    """What `curl -d` without the header is to be told: that body is a string for FastAPI, whatever is in it."""
+    media_type = request.headers.get("content-type", "none")
+    if tuple(error["loc"]) != ("body",) or media_type.split(";")[0].strip().lower() == "application/json":
+        return {}
+    return {
+        "msg": f"the body is not read as JSON, as its Content-Type is {media_type[:100]}; send the header "
+        "Content-Type: application/json"
+    }
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaito.inference.errors import Unavailable
 from kaito.inference.http.errors import error_response
@@ -14,7 +14,10 @@ _RETRY_AFTER_S = {State.LOADING: 10, State.DRAINING: 5, State.FAILED: 30}
 
 
 class Gate:
-    """Answers 503 with `Retry-After` to what needs the model while it is not ready."""
+    """Answers 503 with `Retry-After` to what needs the model while it is not ready.
+
+    Whatever is answered while the server drains ends its connection: the next request should find another server.
+    """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app = app
@@ -22,9 +25,18 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes on what may pass."""
-        status = self._runtime.status()
-        if scope["type"] != "http" or status.state is State.READY or scope["path"] in _ALWAYS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._runtime.status().state is State.DRAINING:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        status = self._runtime.status()
+        if status.state is State.READY or scope["path"] in _ALWAYS:
+            await self._app(scope, receive, answer)
             return
         response = error_response(
             Unavailable(
@@ -33,7 +45,4 @@ class Gate:
             ),
             scope["path"],
         )
-        if status.state is State.DRAINING:
-            # The next request of this client should find another server.
-            response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+        await response(scope, receive, answer)

@@ -19,14 +19,18 @@ HEALTH_PATHS = frozenset({"/health", "/healthz", "/livez", "/readyz"})
 router = APIRouter(tags=["health"])
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/")
 async def root() -> dict[str, str]:
     """That the server runs, though perhaps not its model."""
     return {"message": "Server is running"}
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def ready(request: Request) -> Response:
     """200 if requests are answered; 503 with the reason while loading, while stopping, and when the engine failed."""
@@ -34,6 +38,7 @@ async def ready(request: Request) -> Response:
     return _health(status.state is State.READY, status.state, status.detail)
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def alive(request: Request) -> Response:
     """503 if only a restart helps: the engine failed."""
@@ -41,6 +46,7 @@ async def alive(request: Request) -> Response:
     return _health(status.state is not State.FAILED, status.state, status.detail)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", tags=["metrics"])
 async def metrics(request: Request) -> Response:
     """Prometheus's text; for `Accept: application/json` the load of GPUs or CPUs, as the first KAITO had it here."""

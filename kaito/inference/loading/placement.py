@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from kaito.inference.cgroups import cgroup_folders
 from kaito.inference.errors import StartError
 from kaito.inference.loading.checkpoint import Checkpoint
 from kaito.inference.options import ModelOptions
@@ -137,7 +138,7 @@ def _available(root: Path) -> Iterable[int]:
 
 def _cgroup_free(root: Path) -> Iterable[tuple[int, int]]:
     """Of this process's cgroup and each above it, in either version: what is free, and its limit."""
-    for folder in _cgroup_folders(root):
+    for folder in cgroup_folders("memory", root):
         for limit_name, used_name, cache_name in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -150,18 +151,3 @@ def _cgroup_free(root: Path) -> Iterable[tuple[int, int]]:
                 continue
             # Files in the page cache go when memory is asked for; the kubelet counts so too.
             yield limit - max(0, used - int(stat.get(cache_name, 0))), limit
-
-
-def _cgroup_folders(root: Path) -> list[Path]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    # In a container the path may be the host's, of which nothing is mounted: its own group is at the top.
-    folders = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/memory"]
-    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        if controllers in ("", "memory"):
-            top = root / "sys/fs/cgroup" / controllers
-            parts = [part for part in path.split("/") if part not in ("", "..")]
-            folders += [top.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
-    return folders

@@ -29,10 +29,13 @@ def _tree(root: Path, files: dict[str, str]) -> Path:
     [
         ({}, MANY),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "10000 100000\n"}, 1),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, MANY),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "strange\n"}, MANY),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 0\n"}, MANY),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "9900000 100000\n"}, MANY),
+        ({"proc/self/cgroup": "no such form\n"}, MANY),
         # The limit of the Pod is above that of the container.
         (
             {
@@ -54,6 +57,14 @@ def _tree(root: Path, files: dict[str, str]) -> Path:
         ),
         (
             {
+                "proc/self/cgroup": "4:cpu,cpuacct:/docker/box\n3:memory:/docker/box\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "600000\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            6,
+        ),
+        (
+            {
                 "proc/self/cgroup": "4:cpu,cpuacct:/box\n",
                 "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "-1\n",
                 "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000\n",
@@ -64,3 +75,9 @@ def _tree(root: Path, files: dict[str, str]) -> Path:
 )
 def test_the_smallest_quota_on_the_way_up_counts(tmp_path: Path, files: dict[str, str], cpus: int) -> None:
     assert granted_cpus(_tree(tmp_path, files)) == cpus
+
+
+def test_a_process_bound_to_two_cpus_has_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}
+    assert granted_cpus(_tree(tmp_path, files)) == 2

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from kaito.inference.http import make_app
 from kaito.inference.http.protocol import LimitedHttp
@@ -67,6 +68,8 @@ async def test_health_tells_the_state_and_only_a_failed_engine_is_not_alive(
         for path in HEALTH:
             async with session.get(path) as answer:
                 assert (answer.status, await answer.json()) == (live if path == "/livez" else status, expected)
+            async with session.head(path) as answer:
+                assert (answer.status, await answer.read()) == (live if path == "/livez" else status, b"")
 
 
 @pytest.mark.parametrize("state", [State.LOADING, State.DRAINING, State.FAILED])
@@ -235,6 +238,84 @@ async def test_a_long_body_is_no_head() -> None:
         answer = await _answer(session, head + body + GET + b"Connection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_what_comes_after_the_last_chunk_of_a_body_has_a_limit_whether_it_ends_or_not() -> None:
+    head = b"POST /none HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    lines = [b"X-A: %b\r\n" % (b"x" * 8000)] * 100
+    async with client_of() as (session, _):
+        for pieces in (lines, [b"x" * 800_000]):
+            answer = await _answer(session, head, b"2\r\n{}\r\n0\r\nX-B: ", *pieces)
+            assert answer == b"" or b"HTTP/1.1 400 " in answer
+        answer = await _answer(session, head + b"0\r\nX-A: 1\r\n\r\n" + GET + b"Connection: close\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_a_client_that_stops_to_read_is_cut_off_and_its_stream_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LimitedHttp, "stalled_s", 0.05)
+    ended = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.ensure_future(receive())
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        ended.set()
+
+    async def at_once(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+    async with serving(endless) as address:
+        _, writer = await asyncio.open_connection(*address.removeprefix("http://").split(":"))
+        writer.write(GET + b"\r\n")
+        async with asyncio.timeout(10):
+            await ended.wait()
+        writer.transport.abort()
+    async with serving(at_once) as address, aiohttp.ClientSession(address) as session, session.get("/") as answer:
+        assert len(await answer.read()) == 20_000_000
+
+
+async def test_a_whole_answer_that_nobody_reads_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(LimitedHttp, "stalled_s", 0.05)
+    answered = asyncio.Event()
+
+    async def at_once(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+        answered.set()
+
+    async with serving(at_once) as address:
+        _, writer = await asyncio.open_connection(*address.removeprefix("http://").split(":"))
+        writer.write(GET + b"\r\n")
+        await answered.wait()
+    writer.transport.abort()
+    assert "timeout graceful shutdown exceeded" not in caplog.text
+
+
+OFFERS = [b"Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\nUpgrade: h2c", b"upgrade\r\nUpgrade: websocket"]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 400])
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_a_request_that_offers_another_protocol_is_answered_with_its_body_read(offer: bytes, pieces: int) -> None:
+    body = b'{"prompt": ""}'
+    head = POST.replace("\n", "\r\n").encode() + b"Content-Length: %d\r\nConnection: %b\r\n\r\n" % (len(body), offer)
+    whole = head + body + GET + b"Connection: close\r\n\r\n"
+    size = -(-len(whole) // pieces)
+    async with client_of() as (session, _):
+        answer = await _answer(session, *(whole[start : start + size] for start in range(0, len(whole), size)))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Text generation parameter prompt required" in answer
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_this_is_no_proxy() -> None:
+    async with client_of() as (session, _):
+        assert (await _answer(session, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("length", [2_000, 300_000])

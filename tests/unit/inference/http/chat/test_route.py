@@ -58,6 +58,19 @@ async def test_a_body_that_is_no_json_object_is_refused(session: aiohttp.ClientS
         assert "detail" in await answer.json()
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+async def test_a_body_that_does_not_say_that_it_is_json_is_told_what_to_send(
+    session: aiohttp.ClientSession, kind: str | None
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    async with session.post(
+        "/chat", data=b'{"prompt": "a"}', headers=headers, skip_auto_headers=["Content-Type"]
+    ) as answer:
+        [detail] = (await answer.json())["detail"]
+        assert (answer.status, detail["loc"]) == (422, ["body"])
+        assert detail["msg"].endswith("send the header Content-Type: application/json")
+
+
 async def test_a_prompt_longer_than_the_context_is_a_400_with_both_lengths(ask: Ask) -> None:
     status, answer = await ask(prompt="one two three four " * 600)
     assert status == 400
