@@ -31,7 +31,7 @@ async def main(model: str, concurrency: int, count: int, seed: int, rounds: int)
             tokens += len(delta.tokens)
             if delta.text:
                 arrivals.append(time.perf_counter())
-        return Answer(sent, tuple(arrivals), tokens)
+        return Answer(sent, tuple(arrivals) or (time.perf_counter(),), tokens)
 
     await load(ask, requests(concurrency, seed=-1), concurrency)
     for _ in range(rounds):

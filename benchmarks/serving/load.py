@@ -101,7 +101,8 @@ def over_http(session: aiohttp.ClientSession, model: str) -> AskOne:
                     tokens = usage["completion_tokens"]
                 if any(choice["delta"].get("content") for choice in event.get("choices", ())):
                     arrivals.append(time.perf_counter())
-        return Answer(sent, tuple(arrivals), tokens)
+        # Few tokens may be no whole character; then the end is the first that comes.
+        return Answer(sent, tuple(arrivals) or (time.perf_counter(),), tokens)
 
     return ask
 

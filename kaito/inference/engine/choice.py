@@ -62,9 +62,20 @@ def length_that_fits(cache: SlotCache, rows: int, device: torch.device, root: Pa
 def explain_difference(model: PreTrainedModel, forward: SlotForward, cache: SlotCache) -> str | None:
     """Runs three short sequences, mixed, through the slot cache and each through transformers' own, and compares.
 
+    If only prompts that go through the model one after the other come out wrong, the pass pads them from then on.
+
     Returns:
         What is wrong with the slot cache for this model; none: nothing.
     """
+    problem = _problem(model, forward, cache)
+    if problem is not None and forward.flat:
+        _log.info("prompts are padded, this model does not take them one after the other: %s", problem)
+        forward.flat = False
+        problem = _problem(model, forward, cache)
+    return problem
+
+
+def _problem(model: PreTrainedModel, forward: SlotForward, cache: SlotCache) -> str | None:
     try:
         difference = _difference(model, forward)
     except Exception as error:
@@ -82,7 +93,7 @@ def _difference(model: PreTrainedModel, forward: SlotForward) -> float:
     vocabulary = model.get_input_embeddings().num_embeddings
     texts = torch.randint(0, vocabulary, (3, 14), generator=generator).tolist()
     prompts = [texts[0][:12], texts[1][:7], texts[2][:3]]
-    # In chunks and padded, then token by token: all that the engine does.
+    # In chunks and together, then token by token: all that the engine does.
     forward.prefill(0, [prompts[0][:5]], [0])
     first = forward.prefill(0, [prompts[0][5:]], [5])
     others = forward.prefill(1, prompts[1:], [0, 0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from kaito.inference.engine.slots import SlotCache, Window
 
 
 class SlotForward:
-    """Calls a model on new tokens of rows that lie side by side in a slot cache."""
+    """Calls a model on new tokens of rows that lie side by side in a slot cache.
+
+    Attributes:
+        flat: whether new tokens of several rows go through the model one after the other, with nothing between them;
+            else the shorter ones are padded.
+    """
+
+    flat = True
 
     def __init__(self, model: PreTrainedModel, cache: SlotCache) -> None:
         self._model, self._cache = model, cache
@@ -58,23 +66,51 @@ class SlotForward:
             Logits that follow the last token of each chunk, shape [chunks, vocabulary].
         """
         sizes = [len(chunk) for chunk in chunks]
-        width = max(sizes)
-        attended = max(starts) + width
+        attended = max(starts) + max(sizes)
         self._cache.reserve(first + len(chunks), attended)
-        padded = [[*chunk, *[chunk[-1]] * (width - len(chunk))] for chunk in chunks]
-        ids = torch.tensor(padded).to(self._device, non_blocking=True)
-        begin = torch.tensor(starts).to(self._device, non_blocking=True)[:, None]
+        if min(sizes) == max(sizes):
+            ids, begin = self._tensor(chunks), self._tensor(starts)[:, None]
+            positions = begin + torch.arange(sizes[0], device=self._device)
+            self._window(first, positions, attended)
+            return self._call(ids, positions, 1)[:, -1]
+        if self.goes_flat(sizes):
+            return self._prefill_flat(first, chunks, starts, attended)
+        return self._prefill_padded(first, chunks, starts, attended)
+
+    def goes_flat(self, sizes: Sequence[int]) -> bool:
+        """Whether `prefill` puts chunks of these sizes one after the other."""
+        return self.flat and min(sizes) != max(sizes)
+
+    def _prefill_flat(
+        self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int], attended: int
+    ) -> torch.Tensor:
+        sizes = [len(chunk) for chunk in chunks]
+        ids = self._tensor([[token for chunk in chunks for token in chunk]])
+        places = [start + index for start, size in zip(starts, sizes, strict=True) for index in range(size)]
+        rows = [first + row for row, size in enumerate(sizes) for _ in range(size)]
+        both = self._tensor([places, rows])
+        self._cache.window = Window(first, len(chunks), attended, both[:1], both[1:], flat=True)
+        last = self._tensor([end - 1 for end in accumulate(sizes)])
+        return self._call(ids, both[:1], last)[0]
+
+    def _prefill_padded(
+        self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int], attended: int
+    ) -> torch.Tensor:
+        sizes = [len(chunk) for chunk in chunks]
+        width = max(sizes)
+        ids = self._tensor([[*chunk, *[chunk[-1]] * (width - len(chunk))] for chunk in chunks])
+        begin = self._tensor(starts)[:, None]
         positions = begin + torch.arange(width, device=self._device)
         self._window(first, positions, attended)
-        if min(sizes) == width:
-            return self._call(ids, positions, 1)[:, -1]
         # What pads a short chunk is written behind it, where nothing looks before it is written over.
-        ends = torch.tensor(sizes).to(self._device, non_blocking=True) - 1
+        ends = self._tensor(sizes) - 1
         last = sorted({size - 1 for size in sizes})
-        keep = torch.tensor(last).to(self._device, non_blocking=True)
-        logits = self._call(ids, torch.minimum(positions, begin + ends[:, None]), keep)
-        columns = torch.tensor([last.index(size - 1) for size in sizes]).to(self._device, non_blocking=True)
+        logits = self._call(ids, torch.minimum(positions, begin + ends[:, None]), self._tensor(last))
+        columns = self._tensor([last.index(size - 1) for size in sizes])
         return logits[torch.arange(len(sizes), device=self._device), columns]
+
+    def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
+        return torch.tensor(numbers).to(self._device, non_blocking=True)
 
     def _window(self, first: int, positions: torch.Tensor, attended: int) -> None:
         count = positions.shape[0]

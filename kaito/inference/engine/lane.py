@@ -16,6 +16,8 @@ from kaito.inference.lora import Adapters
 
 # A chunk of a prompt is not cut smaller to fit what is left of a step's budget: small ones cost more than they save.
 _SMALLEST_CHUNK = 64
+# Keys that are looked at in vain, at most, for each that is not, where prompts go through one after the other.
+_FLAT_WASTE = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +110,7 @@ class Lane(Protocol):
 class SlotLane:
     """Sequences in one slot cache. In use are the first rows: those that get new tokens, then the group in prefill.
 
-    A group is one long prompt, worked on in chunks, or several short ones, padded to the longest, in one pass.
+    A group is one long prompt, worked on in chunks, or several short ones in one pass.
     """
 
     def __init__(self, forward: SlotForward, cache: SlotCache, adapters: Adapters) -> None:
@@ -170,13 +172,10 @@ class SlotLane:
         return None if size < min(left, whole, _SMALLEST_CHUNK) else Work(self._group, size)
 
     def _gather(self, budget: int) -> None:
-        # Short prompts go together as long as padding them costs little.
-        longest = shortest = 0
+        sizes: list[int] = []
         while self._queue:
-            size = len(self._queue[0].prompt)
-            longest, shortest = max(longest, size), min(shortest or size, size)
-            count = len(self._group) + 1
-            if count > 1 and (longest * count > budget or longest > 2 * shortest + 16):
+            sizes.append(len(self._queue[0].prompt))
+            if len(sizes) > 1 and not self._go_together(sizes, budget):
                 break
             sequence = self._queue.popleft()
             sequence.row = len(self._decoding) + len(self._group)
@@ -185,15 +184,26 @@ class SlotLane:
                 self._alone -= 1
                 break
 
+    def _go_together(self, sizes: Sequence[int], budget: int) -> bool:
+        longest, total, count = max(sizes), sum(sizes), len(sizes)
+        if self._forward.flat:
+            # Each token looks at as many keys as the longest prompt has, once for each of them.
+            return total <= budget and longest * count <= _FLAT_WASTE * total
+        return longest * count <= budget and longest <= 2 * min(sizes) + 16
+
     def prefill(self, work: Work) -> torch.Tensor | None:
         """One pass over the group."""
         rows = list(work.sequences)
         starts = [each.length for each in rows]
         ends = [start + work.tokens for start in starts] if len(rows) == 1 else [len(each.prompt) for each in rows]
         chunks = [each.prompt[start:end] for each, start, end in zip(rows, starts, ends, strict=True)]
+        sizes = [len(chunk) for chunk in chunks]
         for each in rows:
-            each.written = max(starts) + max(map(len, chunks))
-        with self._adapters.applied(self._adapters.weights([each.adapters for each in rows])):
+            each.written = max(starts) + max(sizes)
+        weights = self._adapters.weights([each.adapters for each in rows])
+        if weights is not None and self._forward.goes_flat(sizes):
+            weights = weights.repeat_interleave(torch.tensor(sizes, device=weights.device), dim=0)[None]
+        with self._adapters.applied(weights):
             logits = self._forward.prefill(rows[0].row, chunks, starts)
         for each, end in zip(rows, ends, strict=True):
             each.length = end

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 
 import torch
 from transformers import AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
-from kaito.inference.engine.slots import SlotCache
+from kaito.inference.engine.slots import SlotCache, Window
 
 Masks = torch.Tensor | dict[str, torch.Tensor] | None
 
 _NAME = "kaito_slots"
+
+
+class _Step(threading.local):
+    window: Window | None = None
+
+
+_step = _Step()
 
 
 class MaskMaker:
@@ -37,6 +45,7 @@ class MaskMaker:
         assert window is not None
         # Only its sizes, type and device are looked at.
         embeds = torch.empty((*window.positions.shape, 0), dtype=self._dtype, device=self._device)
+        _step.window = window
         masks = self._create(
             config=self._config, inputs_embeds=embeds, attention_mask=None, cache=cache, position_ids=window.positions
         )
@@ -54,11 +63,19 @@ def _at_positions(
     device: torch.device,
     **kwargs: object,
 ) -> torch.Tensor:
-    """Evaluates a pattern where `q_offset`, shape [rows, new tokens], says that the new tokens stand."""
+    """Evaluates a pattern where `q_offset`, shape [rows, new tokens], says that the new tokens stand.
+
+    In a flat window the keys of all rows follow each other, and a token sees those of its own row only.
+    """
     batch = torch.arange(batch_size, device=device)[:, None, None, None]
     head = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)
     keys = torch.arange(kv_length, device=device)[None, None, None, :]
-    return mask_function(batch, head, q_offset[:, None, :, None], keys).expand(batch_size, 1, q_length, kv_length)
+    places = q_offset[:, None, :, None]
+    window = _step.window
+    if window is None or not window.flat:
+        return mask_function(batch, head, places, keys).expand(batch_size, 1, q_length, kv_length)
+    own = keys // window.attended == window.rows[:, None, :, None] - window.first
+    return (mask_function(batch, head, places, keys % window.attended) & own).expand(batch_size, 1, q_length, kv_length)
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

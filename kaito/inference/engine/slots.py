@@ -17,8 +17,11 @@ class Window:
         first: row of the first sequence.
         count: how many sequences.
         attended: positions that the pass looks at, those which it writes included.
-        positions: where each new token goes, shape [count, new tokens], on the model's device.
-        rows: `first`, `first` + 1, …, shape [count, 1], on the model's device.
+        positions: where each new token goes, shape [count, new tokens], on the model's device; in a flat window
+            [1, new tokens of all].
+        rows: `first`, `first` + 1, …, shape [count, 1], on the model's device; in a flat window the row of each token,
+            shape [1, new tokens of all].
+        flat: whether the new tokens of all rows come one after the other, as if they were one sequence.
     """
 
     first: int
@@ -26,6 +29,12 @@ class Window:
     attended: int
     positions: torch.Tensor
     rows: torch.Tensor
+    flat: bool = False
+
+    @property
+    def keys(self) -> int:
+        """How many positions the model sees: those of all rows, one row after the other, in a flat window."""
+        return self.attended * self.count if self.flat else self.attended
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -57,16 +66,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         place = (window.rows, slice(None), window.positions)
         self.keys[place] = key_states.transpose(1, 2)
         self.values[place] = value_states.transpose(1, 2)
-        last = window.first + window.count
-        return (
-            self.keys[window.first : last, :, : window.attended],
-            self.values[window.first : last, :, : window.attended],
-        )
+        return _seen(self.keys, window), _seen(self.values, window)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of what `update` returns."""
         window = self._cache.window
-        return (window.attended if window else query_length), 0
+        return (window.keys if window else query_length), 0
 
     def get_seq_length(self) -> int:
         """Zero: rows have lengths of their own, which `Window.positions` and the mask say."""
@@ -84,6 +89,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if (rows, capacity) == (self.keys.shape[0], self.keys.shape[2]):
             return
         self.keys, self.values = (_grown(tensor, rows, capacity, used_rows) for tensor in (self.keys, self.values))
+
+
+def _seen(tensor: torch.Tensor, window: Window) -> torch.Tensor:
+    rows = tensor[window.first : window.first + window.count, :, : window.attended]
+    return rows.transpose(0, 1).flatten(1, 2)[None] if window.flat else rows
 
 
 def _grown(tensor: torch.Tensor, rows: int, capacity: int, used_rows: int) -> torch.Tensor:

@@ -157,6 +157,8 @@ class Worker:
             while budget > 0 and (work := lane.next_prefill(budget, self._prefill_tokens)):
                 budget -= work.tokens
                 self._prefill(lane, work)
+                # Whose prompt is done has a first token, which need not wait for the others' prompts.
+                self._publish()
         for lane in self._lanes:
             if work := lane.next_decode():
                 self._decode(lane, work)

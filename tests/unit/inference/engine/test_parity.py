@@ -27,6 +27,9 @@ from transformers import (
     Qwen3Config,
 )
 
+from kaito.inference.engine.choice import explain_difference, slot_layers
+from kaito.inference.engine.forward import SlotForward
+from kaito.inference.engine.slots import SlotCache
 from kaito.inference.lora import Adapters
 from kaito.inference.options import EngineOptions
 from tests.unit.inference.engine.driver import Answer, generated, loaded_of, request_of, running
@@ -107,6 +110,43 @@ async def test_answers_are_those_of_generate_for_mixed_lengths_and_arrivals(name
             await answer.end()
     for answer, prompt, length in zip(answers, prompts, lengths, strict=True):
         assert answer.tokens == generated(model, prompt, length), f"a prompt of {len(prompt)} tokens"
+
+
+@pytest.mark.parametrize("name", _BATCHED)
+@torch.inference_mode()
+def test_prompts_that_go_through_one_after_the_other_have_the_logits_they_have_alone(name: str) -> None:
+    model = make(_BATCHED[name])
+    cache = SlotCache(slot_layers(model), 8, 512)
+    forward = SlotForward(model, cache)
+    assert explain_difference(model, forward, cache) is None
+    assert forward.flat
+    prompts = prompts_of(3, [5, 40, 1, 23])
+    logits = forward.prefill(2, prompts, [0] * len(prompts))
+    following = forward.decode(2, [7] * len(prompts), [len(prompt) for prompt in prompts])
+    for row, prompt in enumerate(prompts):
+        alone = model(input_ids=torch.tensor([[*prompt, 7]])).logits[0, -2:]
+        torch.testing.assert_close(torch.stack((logits[row], following[row])), alone, atol=1e-4, rtol=1e-4)
+
+
+async def test_a_model_that_wants_positions_to_rise_has_its_prompts_padded(tiny: Path) -> None:
+    model = make(_BATCHED["llama"])
+    embeddings = model.model.rotary_emb
+    plain = embeddings.forward
+
+    def rising(x: torch.Tensor, position_ids: torch.Tensor) -> Any:
+        if (position_ids.diff() < 0).any():
+            raise ValueError("positions fall")
+        return plain(x, position_ids)
+
+    prompts = prompts_of(5, [5, 9, 7, 12])
+    wanted = [generated(model, prompt, 8) for prompt in prompts]
+    embeddings.forward = rising
+    async with running(loaded_of(model, tiny), EngineOptions(threads=1)) as engine:
+        assert engine.batched
+        answers = [Answer(engine, request_of(prompt, 8)) for prompt in prompts]
+        for answer in answers:
+            await answer.end()
+    assert [answer.tokens for answer in answers] == wanted
 
 
 async def test_each_row_of_a_batch_has_its_own_adapters(tiny: Path) -> None:
