@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -97,7 +98,7 @@ class TransformersRuntime:
         generations = [_Generation(TextStream(tokenizer, request, ends)) for request in requests]
         tickets = engine.submit_all(
             [
-                (_tokens(request, ends), generation.updates.put_nowait)
+                (_tokens(request, ends), generation.take)
                 for request, generation in zip(requests, generations, strict=True)
             ]
         )
@@ -148,9 +149,16 @@ class _Generation:
     ticket: Ticket
 
     def __init__(self, stream: TextStream) -> None:
-        self.updates: asyncio.Queue[Update] = asyncio.Queue()
+        # No asyncio.Queue: each token of each request passes here, and it has one reader only.
+        self._came: deque[Update] = deque()
+        self._waiting: asyncio.Future[None] | None = None
         self._stream = stream
         self._ended = False
+
+    def take(self, update: Update) -> None:
+        self._came.append(update)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self
@@ -158,10 +166,13 @@ class _Generation:
     async def __anext__(self) -> Delta:
         if self._ended:
             raise StopAsyncIteration
-        update = await self.updates.get()
+        if not self._came:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        update = self._came.popleft()
         # When the loop falls behind the engine, what has come meanwhile is one delta, and costs what one token does.
-        while update.finish_reason is None and update.error is None and not self.updates.empty():
-            update = update.followed_by(self.updates.get_nowait())
+        while self._came and update.finish_reason is None and update.error is None:
+            update = update.followed_by(self._came.popleft())
         if update.error is not None:
             self._ended = True
             raise update.error

@@ -19,10 +19,10 @@ STALLED_S = 60.0
 class LimitedHttp(HttpToolsProtocol):
     """Answers 400 to a head that is too long, and closes a connection on which none comes to its end.
 
-    A client that offers HTTP/2 or a WebSocket with its request, as Java's does, is answered in HTTP/1.1, where httptools
-    would drop the body. What comes with a chunked body and is none of it, extensions and trailers, is limited like a
-    head. A connection whose client has stopped to read is cut off, or a stream would wait for it for as long as it
-    likes.
+    A client that offers HTTP/2 or a WebSocket with its request, as Java's does, is answered in HTTP/1.1, while
+    httptools would drop the body. What comes with a chunked body and is none of it, extensions and trailers, is
+    limited like a head. A connection whose client has stopped to read is cut off, or a stream would wait for it for as
+    long as it likes.
 
     httptools is several times as fast as h11, and has no limits of its own.
     """
@@ -97,6 +97,7 @@ class LimitedHttp(HttpToolsProtocol):
             lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
             lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
             self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")

@@ -21,13 +21,23 @@ class Decoder(Protocol):
         """Whether a token counts when text is made; special tokens that are skipped do not."""
         ...
 
+    @property
+    def adds_bytes(self) -> bool:
+        """Whether each token adds the same bytes to UTF-8 text wherever it is."""
+        ...
+
+    def utf8(self, token: int) -> bytes:
+        """Those bytes."""
+        ...
+
     def byte(self, token: int) -> int | None:
         """The byte of a token that stands for one where the vocabulary has no better, such as ``<0xE6>``."""
         ...
 
 
 class Detokenizer:
-    """Decodes a window of the last tokens again with each token, so the cost does not grow with the text.
+    """Gathers the bytes of tokens; where these depend on what is beside them, it decodes a window of the last
+    ones again with each token, so that the cost does not grow with the text.
 
     A character of which bytes are missing waits for them, until it is clear that they do not come: then it comes out
     as U+FFFD, as from `decode`. Only of byte tokens `decode` throws away whole runs with one wrong byte in them; here
@@ -39,11 +49,17 @@ class Detokenizer:
         self._window: list[int] = []
         self._done = 0  # characters of the window's text that were given away
         self._bytes: codecs.IncrementalDecoder | None = None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.adds_bytes else None
+        self._held = ""
 
     def push(self, token: int) -> str:
         """The text that a token adds."""
         if not self._tokenizer.has_text(token, skip_special_tokens=self._skip):
             return ""
+        if self._utf8 is not None:
+            text = self._held + self._utf8.decode(self._tokenizer.utf8(token))
+            self._held = _UNKNOWN if text.endswith(_UNKNOWN) and not self._utf8.getstate()[0] else ""
+            return text.removesuffix(self._held)
         byte = self._tokenizer.byte(token)
         if byte is not None:
             text = "" if self._bytes is not None else self._rest()
@@ -62,6 +78,8 @@ class Detokenizer:
 
     def flush(self) -> str:
         """The text that was held back; nothing comes after it."""
+        if self._utf8 is not None:
+            return self._held + self._utf8.decode(b"", final=True)
         return self._end_of_bytes() + self._rest()
 
     def _text(self) -> str:

@@ -37,6 +37,8 @@ class ModelTokenizer:
             for name in ("encode", "decode", "_encode_plus", "_decode")
         )
         self._backend = tokenizer.backend_tokenizer if plain else None
+        self._utf8: dict[int, bytes] = {}
+        self._seen: set[int] = set()
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
         """A text's token ids.
@@ -90,7 +92,18 @@ class ModelTokenizer:
 
     def has_text(self, token: int, *, skip_special_tokens: bool = True) -> bool:
         """Whether a token counts when text is made: the tokenizer knows it, and it is not skipped as special."""
-        return self._known(token) and not (skip_special_tokens and token in self._special)
+        return not (skip_special_tokens and token in self._special) and self._known(token)
+
+    @cached_property
+    def adds_bytes(self) -> bool:
+        """Whether each token adds the same bytes to UTF-8 text wherever it is, as in GPT-2's kind of vocabulary."""
+        return self._decoder.get("type") == "ByteLevel"
+
+    def utf8(self, token: int) -> bytes:
+        """Those bytes, of a token that the tokenizer knows."""
+        if (found := self._utf8.get(token)) is None:
+            found = self._utf8[token] = _bytes_of(str(self._tokenizer.convert_ids_to_tokens(token)))
+        return found
 
     def byte(self, token: int) -> int | None:
         """The byte of a token that stands for one where the vocabulary has no better, such as ``<0xE6>``."""
@@ -109,9 +122,8 @@ class ModelTokenizer:
             return name.encode()
         if token in self._bytes:
             return bytes([self._bytes[token]])
-        if self._decoder.get("type") == "ByteLevel":
-            values = [_BYTE_OF.get(character) for character in name]
-            return name.encode() if None in values else bytes(value for value in values if value is not None)
+        if self.adds_bytes:
+            return self.utf8(token)
         # With something before it, or a leading space would be left out.
         before = self.decode(self._before)
         return self.decode([*self._before, token], skip_special_tokens=False)[len(before) :].encode()
@@ -167,7 +179,11 @@ class ModelTokenizer:
     def _known(self, token: int) -> bool:
         if self._backend is None:
             return 0 <= token < len(self._tokenizer)
-        return 0 <= token < 2**32 and self._backend.id_to_token(token) is not None
+        if token not in self._seen:
+            if not 0 <= token < 2**32 or self._backend.id_to_token(token) is None:
+                return False
+            self._seen.add(token)
+        return True
 
     @cached_property
     def _special(self) -> frozenset[int]:
@@ -201,6 +217,11 @@ def _check(text: str) -> None:
             f"character {error.start} of the text is half a surrogate pair ({text[error.start]!r}), which is no "
             "character; send the pair or leave it out"
         ) from None
+
+
+def _bytes_of(name: str) -> bytes:
+    values = [_BYTE_OF.get(character) for character in name]
+    return name.encode() if None in values else bytes(value for value in values if value is not None)
 
 
 def _byte_of_character() -> Mapping[str, int]:

@@ -140,7 +140,9 @@ def test_what_lacks_bytes_at_the_end_is_not_lost(byte_level: ModelTokenizer, byt
         assert [stream.push(half, (), None).text, stream.push([], (), "length").text] == ["", UNKNOWN]
 
 
-def test_the_work_for_a_token_does_not_grow_with_the_text(byte_level: ModelTokenizer) -> None:
+def test_the_work_for_a_token_does_not_grow_with_the_text(
+    byte_level: ModelTokenizer, byte_fallback: ModelTokenizer
+) -> None:
     lengths: list[int] = []
 
     class Measured(ModelTokenizer):
@@ -148,7 +150,10 @@ def test_the_work_for_a_token_does_not_grow_with_the_text(byte_level: ModelToken
             lengths.append(len(tokens))
             return super().decode(tokens, skip_special_tokens=skip_special_tokens)
 
-    tokenizer = Measured(byte_level._tokenizer)
+    stream = TextStream(Measured(byte_level._tokenizer), GenerationRequest((1,), 9999))
+    assert [stream.push([token], (), None).text for token in byte_level.encode("the fox ")]
+    assert not lengths
+    tokenizer = Measured(byte_fallback._tokenizer)
     wrong = [token for token in range(280) if tokenizer.token_bytes(token) == b"\xff"]
     for tokens in ([*tokenizer.encode("the fox ")] * 100, wrong * 500, [0] * 500, [5000] * 500):
         for skip in (True, False):
