@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -54,9 +55,20 @@ def length_bound(model: PreTrainedModel) -> int | None:
 
 def length_that_fits(cache: SlotCache, rows: int, device: torch.device, root: Path = Path("/")) -> int:
     """Longest sequences of which memory holds so many, by what a position of the cache takes; at least 1."""
-    per_position = cache.nbytes() / (cache.rows * cache.capacity)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory(root)[0]
-    return max(1, int(_SHARE_OF_MEMORY * free / (per_position * rows)))
+    return max(1, int(_SHARE_OF_MEMORY * free / (position_bytes(cache) * rows)))
+
+
+def position_bytes(cache: SlotCache) -> float:
+    """What a token of one sequence takes, in all layers."""
+    return cache.nbytes() / (cache.rows * cache.capacity)
+
+
+def positions_that_fit(bytes_of_one: float, device: torch.device) -> float:
+    """How many tokens a further cache may hold now; any number on a GPU, where too many are an error and no death."""
+    if device.type == "cuda" or not bytes_of_one:
+        return math.inf
+    return _SHARE_OF_MEMORY * free_memory()[0] / bytes_of_one
 
 
 def explain_difference(model: PreTrainedModel, forward: SlotForward, cache: SlotCache) -> str | None:

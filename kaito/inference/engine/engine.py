@@ -14,7 +14,14 @@ import torch
 from kaito.inference.cpus import granted_cpus
 from kaito.inference.engine.accounts import Accounts, EngineStats
 from kaito.inference.engine.alone import AloneLane
-from kaito.inference.engine.choice import explain_difference, length_bound, length_that_fits, slot_layers
+from kaito.inference.engine.choice import (
+    explain_difference,
+    length_bound,
+    length_that_fits,
+    position_bytes,
+    positions_that_fit,
+    slot_layers,
+)
 from kaito.inference.engine.forward import SlotForward
 from kaito.inference.engine.lane import Lane, SlotLane
 from kaito.inference.engine.observer import Observer, Unobserved
@@ -67,6 +74,7 @@ class Engine:
             self._limits, observer or Unobserved(), options.max_num_seqs, options.max_num_seqs * self.max_model_len
         )
         self._bound: int | None = None
+        self._position_bytes = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: dict[Job, asyncio.Future[Any]] = {}
         self._ready = asyncio.Event()
@@ -157,6 +165,20 @@ class Engine:
         for name in adapters:
             if name not in known:
                 raise ModelNotFound(f"no adapter {name!r} is served; there are: {', '.join(known) or 'none'}")
+
+    def check_memory(self, sequences: int, length: int, param: str) -> None:
+        """Refuses a call on the model whose own keys and values memory does not hold.
+
+        Raises:
+            BadRequest: So it is.
+        """
+        fits = positions_that_fit(self._position_bytes, self._loaded.model.device)
+        if sequences * length > fits:
+            raise BadRequest(
+                f"{param} is {sequences}: so many sequences of {length} tokens are {sequences * length} together, and "
+                f"memory holds {int(fits)} now; ask for fewer, for a shorter answer, or try again later",
+                param=param,
+            )
 
     def stats(self) -> EngineStats:
         """What is in the engine now."""
@@ -260,6 +282,7 @@ class Engine:
             return (alone,)
         self.batched = True
         self._bound = length_bound(model)
+        self._position_bytes = position_bytes(cache)
         self._limit_to_memory(length_that_fits(cache, self._options.max_num_seqs, model.device))
         self._call(self._ready.set)
         return (SlotLane(forward, cache, self._adapters), alone)

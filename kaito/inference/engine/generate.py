@@ -52,7 +52,11 @@ async def generate(
 ) -> list[list[int]]:
     """New tokens of each sequence; see `WithTransformers`."""
     _check(kwargs)
-    engine.check_prompt(prompt, _new_tokens(len(prompt), kwargs), strengths)
+    new = _new_tokens(len(prompt), kwargs)
+    engine.check_prompt(prompt, new, strengths)
+    many = max(_MANY, key=lambda name: kwargs.get(name, 1))
+    if kwargs.get(many, 1) > 1:
+        engine.check_memory(kwargs[many], len(prompt) + new, f"generate_kwargs.{many}")
     return await engine.exclusive(lambda turn: _run(loaded, adapters, prompt, kwargs, strengths, turn))
 
 

@@ -122,10 +122,23 @@ def weight_bytes(checkpoint: Checkpoint, placement: Placement) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> tuple[int, str]:
-    """Bytes that this process may still take, and what limits it: the machine, or the cgroup it is in."""
+    """Bytes that this process may still take, and what limits it: the machine, or the cgroup it is in.
+
+    The kernel counts the pages of files as free, but weights that are mapped from a checkpoint are needed all the time.
+    """
     found = [(available, "the machine's memory") for available in _available(root)]
     found += [(free, f"the container's limit of {size(limit)}") for free, limit in _cgroup_free(root)]
-    return min(found, default=(1 << 62, "memory"))
+    free, what = min(found, default=(1 << 62, "memory"))
+    return max(0, free - _mapped_weights(root)), what
+
+
+def _mapped_weights(root: Path) -> int:
+    try:
+        lines = (root / "proc/self/maps").read_text().splitlines()
+    except OSError:
+        return 0
+    ranges = [line.split(maxsplit=1)[0].split("-") for line in lines if line.endswith(".safetensors")]
+    return sum(int(end, 16) - int(start, 16) for start, end in ranges)
 
 
 def _available(root: Path) -> Iterable[int]:
@@ -139,9 +152,9 @@ def _available(root: Path) -> Iterable[int]:
 def _cgroup_free(root: Path) -> Iterable[tuple[int, int]]:
     """Of this process's cgroup and each above it, in either version: what is free, and its limit."""
     for folder in cgroup_folders("memory", root):
-        for limit_name, used_name, cache_name in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        for limit_name, used_name, prefix in (
+            ("memory.max", "memory.current", ""),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
         ):
             try:
                 limit = int((folder / limit_name).read_text())
@@ -149,5 +162,6 @@ def _cgroup_free(root: Path) -> Iterable[tuple[int, int]]:
                 stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             except (OSError, ValueError):  # not there, or "max": no limit
                 continue
-            # Files in the page cache go when memory is asked for; the kubelet counts so too.
-            yield limit - max(0, used - int(stat.get(cache_name, 0))), limit
+            # Files in the page cache go when memory is asked for.
+            cached = sum(int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+            yield limit - max(0, used - cached), limit

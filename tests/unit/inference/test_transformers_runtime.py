@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from kaito.inference.engine import choice
 from kaito.inference.errors import BadRequest, ContextLengthExceeded, RequestTimeout, StartError, Unavailable
+from kaito.inference.loading.placement import free_memory
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.requests import GenerationRequest, Sampling
 from kaito.inference.runtime import State, WithTransformers
 from kaito.inference.transformers_runtime import TransformersRuntime
+from tests.unit.inference.engine.machine import machine_with
 
 _GREEDY = Sampling(temperature=0.0)
 
@@ -127,6 +130,18 @@ async def test_what_transformers_refuses_is_a_bad_request_in_its_words(
 async def test_lengths_beyond_the_context_are_refused_for_transformers_too(runtime: TransformersRuntime) -> None:
     with pytest.raises(ContextLengthExceeded):
         await runtime.generate_with_transformers([5, 6], {"num_beams": 2, "max_length": 513}, {})
+
+
+async def test_beams_that_memory_does_not_hold_are_refused(
+    runtime: TransformersRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Two layers of two heads of 16 numbers, keys and values, 4 bytes each, for 4 beams of 100 tokens.
+    there = machine_with(tmp_path, available=1 << 40, limit=int(4 * 100 * 512 / 0.8) + 1)
+    monkeypatch.setattr(choice, "free_memory", lambda: free_memory(there))
+    kwargs = {"num_beams": 4, "max_new_tokens": 98, "eos_token_id": 485}
+    assert len((await runtime.generate_with_transformers([5, 6], kwargs, {}))[0]) == 98
+    with pytest.raises(BadRequest, match="num_beams is 4: so many sequences of 101 tokens are 404 .* memory holds 400"):
+        await runtime.generate_with_transformers([5, 6, 7], kwargs, {})
 
 
 async def test_a_cancelled_call_of_transformers_leaves_the_engine_free(runtime: TransformersRuntime) -> None:

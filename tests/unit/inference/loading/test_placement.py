@@ -74,12 +74,19 @@ def machine(root: Path, available: int, files: dict[str, str]) -> Path:
     return root
 
 
-def v2(folder: str, limit: str, used: int, cache: int = 0) -> dict[str, str]:
+MAPS = """\
+7f4506337000-7f4546337000 rw-p 00000000 fe:00 9986634                    /models/a model/model-00001.safetensors
+7f4546337000-7f4596337000 r-xp 0003b000 fe:00 5367556                    /lib/_safetensors_rust.abi3.so
+7f4596337000-7f4596338000 rw-p 00000000 00:00 0
+"""
+
+
+def v2(folder: str, limit: str, used: int, cache: int = 0, active: int = 0) -> dict[str, str]:
     top = f"sys/fs/cgroup/{folder}".rstrip("/")
     return {
         f"{top}/memory.max": f"{limit}\n",
         f"{top}/memory.current": f"{used}\n",
-        f"{top}/memory.stat": f"anon 1\ninactive_file {cache}\n",
+        f"{top}/memory.stat": f"anon 1\ninactive_file {cache}\nactive_file {active}\n",
     }
 
 
@@ -99,6 +106,11 @@ def v1(folder: str, limit: int, used: int, cache: int = 0) -> dict[str, str]:
         (v2("", "max", GIB), 8 * GIB),
         (v2("", str(4 * GIB), GIB), 3 * GIB),
         (v2("", str(4 * GIB), 3 * GIB, cache=2 * GIB), 3 * GIB),
+        (v2("", str(4 * GIB), 3 * GIB, cache=GIB, active=GIB), 3 * GIB),
+        # Weights of one GiB that are mapped, and something else.
+        ({"proc/self/maps": MAPS, **v2("", str(4 * GIB), 3 * GIB, cache=2 * GIB)}, 2 * GIB),
+        ({"proc/self/maps": MAPS}, 7 * GIB),
+        ({"proc/self/maps": MAPS, **v2("", str(GIB), GIB)}, 0),
         ({"proc/self/cgroup": "0::/pods/a\n", **v2("pods", str(2 * GIB), GIB), **v2("pods/a", "max", GIB)}, GIB),
         ({"proc/self/cgroup": "0::/../../elsewhere\n", **v2("", str(4 * GIB), GIB)}, 3 * GIB),
         ({"proc/self/cgroup": "5:memory:/docker/x\n", **v1("docker/x", 4 * GIB, 3 * GIB, cache=GIB)}, 2 * GIB),
