@@ -96,6 +96,9 @@ class AloneLane:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
+    def rest(self) -> None:
+        """Nothing: what a sequence had went with it."""
+
     def positions(self) -> int:
         """Tokens in the caches."""
         return sum(sequence.length for sequence in self._states)

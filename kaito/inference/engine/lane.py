@@ -102,6 +102,10 @@ class Lane(Protocol):
         """Logits [sequences, vocabulary] of their next tokens."""
         ...
 
+    def rest(self) -> None:
+        """Nothing has been here for a while: gives memory back."""
+        ...
+
     def positions(self) -> int:
         """Tokens in the cache."""
         ...
@@ -239,6 +243,11 @@ class SlotLane:
         for each in rows:
             each.length += 1
         return logits
+
+    def rest(self) -> None:
+        """Gives back what the cache grew by."""
+        self._cache.shrink()
+        self._weights, self._weighed = None, []
 
     def positions(self) -> int:
         """Tokens in the cache."""

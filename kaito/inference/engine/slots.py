@@ -113,7 +113,7 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int, max_rows: int, max_length: int) -> None:
         self.window: Window | None = None
-        self.rows, self.capacity = min(4, max_rows), min(256, max_length)
+        self._first_size = self.rows, self.capacity = min(4, max_rows), min(256, max_length)
         self._max_rows, self._max_length = max_rows, max_length
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
 
@@ -130,6 +130,13 @@ class SlotCache(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.resize(*wanted, old)
         self.rows, self.capacity = wanted
+
+    def shrink(self) -> None:
+        """Gives back what it grew by; nothing may be in it."""
+        self.rows, self.capacity = self._first_size
+        for layer in self.layers:
+            if layer.is_initialized and layer.keys.shape[:3:2] != self._first_size:
+                layer.lazy_initialization(layer.keys, layer.values)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a row's first positions to another row."""

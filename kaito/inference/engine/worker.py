@@ -76,11 +76,13 @@ class Worker:
         report: Callable[[Report], None],
         failed: Callable[[Exception], None],
         probe: Callable[[], None],
+        rest_after_s: float = 60.0,
     ) -> None:
         self._make_lanes, self._route, self._sampler = lanes, route, sampler
         self._lanes: Sequence[Lane] = ()
         self._prefill_tokens = prefill_tokens
         self._send, self._failed, self._probe = report, failed, probe
+        self._rest_after_s = rest_after_s
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._free_seats = list(range(seats - 1, -1, -1))
         self._waiting: deque[Ticket] = deque()
@@ -126,10 +128,17 @@ class Worker:
 
     def _take(self, *, wait: bool) -> None:
         if wait:
-            self._inbox.get()()
+            self._wait()()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._inbox.get_nowait()()
+
+    def _wait(self) -> Callable[[], None]:
+        with contextlib.suppress(queue.Empty):
+            return self._inbox.get(timeout=self._rest_after_s)
+        for lane in self._lanes:
+            lane.rest()
+        return self._inbox.get()
 
     def _do(self, job: Job) -> None:
         def turn() -> bool:

@@ -13,6 +13,8 @@ from kaito.inference.requests import GenerationRequest, Sampling
 # What transformers' pipeline takes where nothing is said.
 _DEFAULT_NEW_TOKENS = 256
 _MOST_SEQUENCES = 64
+# Each is looked for in every character of an answer.
+_MOST_STOPS = 64
 _SEEDS = 2**63
 
 # Of the engine, with what it can do of each. The rest, and any other keyword, goes to transformers' own `generate`,
@@ -177,6 +179,8 @@ def engine_requests(
         )
     ends = keywords.get("eos_token_id")
     strings = keywords.get("stop_strings") or ()
+    if not isinstance(strings, str) and len(strings) > _MOST_STOPS:
+        raise BadRequest(f"{len(strings)} stop_strings are given; at most {_MOST_STOPS} may be", param="stop_strings")
     request = GenerationRequest(
         prompt=prompt,
         max_tokens=length.most,

@@ -77,6 +77,14 @@ async def test_a_prompt_longer_than_the_context_is_a_400_with_both_lengths(ask: 
     assert "this model has 2048 for prompt and answer together" in answer["detail"]
 
 
+async def test_more_stop_strings_than_can_be_looked_for_are_refused(ask: Ask) -> None:
+    kwargs: dict[str, Any] = {"max_new_tokens": 2, "do_sample": False, "stop_strings": ["no"] * 65}
+    assert await ask(prompt="a", generate_kwargs=kwargs) == (
+        400,
+        {"detail": "65 stop_strings are given; at most 64 may be"},
+    )
+
+
 async def test_fields_of_other_servers_are_ignored_as_they_always_were(ask: Ask) -> None:
     assert await ask(prompt="a", **GREEDY, model="x", user="y") == await ask(prompt="a", **GREEDY)
 
