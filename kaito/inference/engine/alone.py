@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +61,8 @@ class AloneLane:
         sequence.length = len(sequence.prompt)
         return logits
 
-    def split(self) -> None:
-        """Nothing: a pass here is over one sequence only."""
+    def again(self, sequences: Sequence[Running]) -> None:
+        """Nothing: a pass here is over one prompt only."""
 
     def next_decode(self) -> Work | None:
         """All whose prompts are done."""

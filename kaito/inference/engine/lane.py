@@ -90,8 +90,8 @@ class Lane(Protocol):
         """Does it. Logits [sequences, vocabulary] of those in it, if all their prompts are done now."""
         ...
 
-    def split(self) -> None:
-        """Has the sequences of the last prefill, which failed, worked on one by one."""
+    def again(self, sequences: Sequence[Running]) -> None:
+        """Has sequences whose prompts were worked on together begin anew, each by itself."""
         ...
 
     def next_decode(self) -> Work | None:
@@ -217,14 +217,13 @@ class SlotLane:
         self._group = []
         return logits
 
-    def split(self) -> None:
-        """Puts the group back, to be worked on one by one: its pass failed, and one of it may be why."""
-        self._alone += len(self._group)
-        for each in reversed(self._group):
-            self._cache.clear(each.row, each.written)
-            each.row, each.written = -1, 0
+    def again(self, sequences: Sequence[Running]) -> None:
+        """Puts them back, to be worked on one by one: their pass went wrong, and one of them may be why."""
+        self._alone += len(sequences)
+        for each in reversed(sequences):
+            self.remove(each)
+            each.length = each.written = 0
             self._queue.appendleft(each)
-        self._group = []
 
     def next_decode(self) -> Work | None:
         """All whose prompts are done."""

@@ -17,7 +17,7 @@ import torch
 from kaito.inference.engine.lane import Lane, Running, Work
 from kaito.inference.engine.ticket import Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
-from kaito.inference.errors import Unavailable
+from kaito.inference.errors import BadRequest, Unavailable
 from kaito.inference.requests import FinishReason
 from kaito.inference.sampling import Chosen, Sampler
 
@@ -206,10 +206,10 @@ class Worker:
         else:
             self._report.prefilled += work.tokens
             if logits is not None:
-                self._choose(rows, logits)
+                self._choose(rows, logits, together=len(rows) > 1)
             return
         if len(rows) > 1:
-            lane.split()
+            lane.again(rows)
         else:
             self._fail(rows[0], failure)
 
@@ -230,7 +230,7 @@ class Worker:
         for row in rows:
             self._decode(lane, Work([row]))
 
-    def _choose(self, rows: Sequence[Running], logits: torch.Tensor) -> None:
+    def _choose(self, rows: Sequence[Running], logits: torch.Tensor, *, together: bool = False) -> None:
         try:
             chosen = self._sampler.choose([row.seat for row in rows], logits)
         except Exception as error:
@@ -238,14 +238,27 @@ class Worker:
                 _log.warning("choosing for %d sequences failed; they are tried one by one", len(rows), exc_info=error)
             failure = _without_tensors(error)
         else:
-            for row, choice in zip(rows, chosen, strict=True):
-                self._give(row, choice)
+            self._give_all(rows, chosen, together)
             return
         if len(rows) == 1:
             self._fail(rows[0], failure)
             return
         for index, row in enumerate(rows):
-            self._choose([row], logits[index : index + 1])
+            self._choose([row], logits[index : index + 1], together=together)
+
+    def _give_all(self, rows: Sequence[Running], chosen: Sequence[Chosen], together: bool) -> None:
+        # Of prompts in one pass, one whose numbers overflow spoils the others: a mask takes nothing off not-a-number.
+        spoilt = [
+            row
+            for row, choice in zip(rows, chosen, strict=True)
+            if together and choice.error is not None and not isinstance(choice.error, BadRequest)
+        ]
+        if spoilt:
+            lane, _ = self._running[spoilt[0].ticket]
+            lane.again(spoilt)
+        for row, choice in zip(rows, chosen, strict=True):
+            if row not in spoilt:
+                self._give(row, choice)
 
     def _give(self, row: Running, choice: Chosen) -> None:
         if choice.error is not None:

@@ -94,8 +94,8 @@ class Sampler:
         if again := [at for at in again if chosen[at].error is None]:
             self._draw_again(batch, again, scores, logits, numbers, chosen)
         for row, state, each in zip(batch.rows, batch.states, chosen, strict=True):
-            state.number = None
             if each.error is None:
+                state.number = None
                 self._penalties.push(row, each.token)
                 if state.rules is not None:
                     state.rules.push(each.token)

@@ -13,8 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, PreTrainedModel
 
 from kaito.inference.engine import Engine
+from kaito.inference.engine.forward import SlotForward
 from kaito.inference.errors import RequestError, Unavailable
 from kaito.inference.options import EngineOptions
+from kaito.inference.requests import Sampling
 from tests.unit.inference.engine.driver import Answer, generated, loaded_of, request_of, running
 
 _OPTIONS = EngineOptions(max_num_seqs=3, threads=1)
@@ -27,14 +29,15 @@ def model(tiny: Path) -> PreTrainedModel:
 
 
 async def test_numbers_that_are_none_are_gone_from_where_a_prompt_was_padded(
-    model: PreTrainedModel, tiny: Path
+    model: PreTrainedModel, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As of a model that does not take prompts one after the other.
+    monkeypatch.setattr(SlotForward, "flat", False)
     wanted = [generated(model, [7, 8], 60), generated(model, [11, 12, 13], 30)]
     model.get_input_embeddings().weight.data[299] = math.nan
     async with running(loaded_of(model, tiny), _OPTIONS) as engine:
         runs = Answer(engine, request_of([7, 8], 60))
         await runs.has(1)
-        # In one pass, the short one padded to the long one.
         long, short = Answer(engine, request_of([5] * 15, 1)), Answer(engine, request_of([299], 1))
         assert isinstance((await short.end()).error, RequestError)
         await long.end()
@@ -44,6 +47,25 @@ async def test_numbers_that_are_none_are_gone_from_where_a_prompt_was_padded(
         assert [each.tokens for each in after] == [wanted[1]] * 2
         await runs.end()
         assert runs.tokens == wanted[0]
+
+
+async def test_a_prompt_whose_numbers_are_none_spoils_no_other_of_its_pass(model: PreTrainedModel, tiny: Path) -> None:
+    prompts = [[5, 6, 7], [11, 12, 13, 14], [8, 9]]
+    seeded = Sampling(seed=1)
+    async with running(loaded_of(model, tiny), _OPTIONS) as engine:
+        drawn = Answer(engine, request_of(prompts[2], 9, sampling=seeded))
+        await drawn.end()
+    wanted = [*(generated(model, prompt, 9) for prompt in prompts[:2]), drawn.tokens]
+    model.get_input_embeddings().weight.data[299] = math.nan
+    async with running(loaded_of(model, tiny), EngineOptions(max_num_seqs=4, threads=1)) as engine:
+        requests = [*(request_of(prompt, 9) for prompt in prompts[:2]), request_of(prompts[2], 9, sampling=seeded)]
+        bad = Answer(engine, request_of([299, 5, 5], 9))
+        answers = [Answer(engine, request) for request in requests]
+        assert isinstance((await bad.end()).error, RequestError)
+        for answer in answers:
+            assert (await answer.end()).error is None
+        assert [answer.tokens for answer in answers] == wanted
+        assert engine.stats().kv_usage == 0
 
 
 class _Room:
@@ -63,10 +85,10 @@ async def test_a_pass_that_failed_holds_no_memory_while_its_rows_are_tried_one_b
             raise torch.OutOfMemoryError("not enough memory")
         held.extend(room() is not None for room in rooms)
 
-    wanted = [generated(model, prompt, 8) for prompt in ([7, 8], [9])]
+    wanted = [generated(model, prompt, 8) for prompt in ([7, 8], [9, 10])]
     async with running(loaded_of(model, tiny), _OPTIONS) as engine:
         handle = model.get_input_embeddings().register_forward_pre_hook(lacks_memory)
-        answers = [Answer(engine, request_of(prompt, 8)) for prompt in ([7, 8], [9])]
+        answers = [Answer(engine, request_of(prompt, 8)) for prompt in ([7, 8], [9, 10])]
         for answer in answers:
             await answer.end()
         handle.remove()
