@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from kaito.inference.http import make_app
+from kaito.inference.http import bodies, make_app
 from kaito.inference.http.protocol import LimitedHttp
 from kaito.inference.http.settings import HttpSettings
 from kaito.inference.options import Limits
@@ -68,6 +68,7 @@ async def test_health_tells_the_state_and_only_a_failed_engine_is_not_alive(
         for path in HEALTH:
             async with session.get(path) as answer:
                 assert (answer.status, await answer.json()) == (live if path == "/livez" else status, expected)
+                assert (answer.headers.get("Connection") == "close") == (state is State.DRAINING)
             async with session.head(path) as answer:
                 assert (answer.status, await answer.read()) == (live if path == "/livez" else status, b"")
 
@@ -164,12 +165,20 @@ POST = "POST /chat HTTP/1.1\nHost: x\nContent-Type: application/json\n"
 SMALL = Limits(max_body_bytes=1000)
 
 
+@pytest.fixture
+def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little time for a client that was refused to send the rest: here it sends none."""
+    monkeypatch.setattr(bodies, "_READ_ON_S", 0.05)
+
+
+@pytest.mark.usefixtures("_in_haste")
 async def test_a_length_that_is_too_long_is_refused_before_the_body_comes() -> None:
     async with client_of(limits=SMALL) as (session, _):
         status, answer = await _raw(session, f"{POST}Content-Length: 1001\n")
     assert (status, answer) == (413, {"detail": "the body is longer than 1000 bytes, which is what a request may have"})
 
 
+@pytest.mark.usefixtures("_in_haste")
 async def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
     chunk = b"c8\r\n" + b"x" * 200 + b"\r\n"
     async with client_of(limits=SMALL) as (session, _):
@@ -187,6 +196,7 @@ async def test_a_body_of_just_that_length_comes_through() -> None:
         assert answer.status != 413
 
 
+@pytest.mark.usefixtures("_in_haste")
 async def test_a_body_that_does_not_come_to_its_end_is_a_408() -> None:
     async with client_of(limits=Limits(request_timeout_s=0.1)) as (session, _):
         status, answer = await _raw(session, f"{POST}Content-Length: 100\n", b'{"pro')
