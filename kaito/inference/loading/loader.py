@@ -191,9 +191,9 @@ def _defaults(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, defaults: Mapping[str, Any]) -> frozenset[int]:
-    # Configurations of several models in one, and some that bring their own code, have no such attribute.
-    own = getattr(model.config, "eos_token_id", None)
-    for ends in (defaults.get("eos_token_id"), own, tokenizer.eos_token_id):
+    # A model that reads pictures, too, may have them in the part of its configuration that is about text.
+    own = [getattr(config, "eos_token_id", None) for config in (model.config, model.config.get_text_config())]
+    for ends in (defaults.get("eos_token_id"), *own, tokenizer.eos_token_id):
         if ends is not None:
             return frozenset(ends if isinstance(ends, list | tuple) else [ends])
     return frozenset()

@@ -20,6 +20,7 @@ from transformers import (
     BertForMaskedLM,
     BloomConfig,
     FalconConfig,
+    Gemma3Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -52,6 +53,15 @@ ARCHITECTURES: dict[str, tuple[Callable[[], Any], int]] = {
     "gpt2": (lambda: GPT2Config(vocab_size=512, n_embd=32, n_layer=2, n_head=2, n_positions=128), 128),
     "opt": (lambda: OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=64), 64),
     "gpt-neox": (lambda: GPTNeoXConfig(**SMALL, intermediate_size=48, max_position_embeddings=80), 80),
+    # Of the 4 billion parameters on, Gemma 3 reads pictures, too.
+    "gemma3-with-pictures": (
+        lambda: Gemma3Config(
+            text_config={**GROUPED, "head_dim": 16, "max_position_embeddings": 90, "eos_token_id": 9},
+            vision_config={**SMALL, "intermediate_size": 32, "image_size": 28, "patch_size": 14},
+            mm_tokens_per_image=4,
+        ),
+        90,
+    ),
     # Those without a limit of their own have the tokenizer's.
     "bloom": (lambda: BloomConfig(vocab_size=512, hidden_size=32, n_layer=2, n_head=2), 2048),
     "falcon": (lambda: FalconConfig(**SMALL, alibi=True, max_position_embeddings=4096), 2048),
@@ -139,6 +149,14 @@ def test_the_models_end_tokens_are_all_taken(folder: Path) -> None:
     assert loaded.eos_token_ids == {2, 6}
     assert (loaded.defaults["temperature"], loaded.defaults["do_sample"]) == (0.6, True)
     assert "transformers_version" not in loaded.defaults
+
+
+def test_end_tokens_of_the_part_about_text_are_taken(tiny: Path, tmp_path: Path) -> None:
+    config = ARCHITECTURES["gemma3-with-pictures"][0]()
+    MODEL_FOR_CAUSAL_LM_MAPPING[Gemma3Config](config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny / "model").save_pretrained(tmp_path)
+    edit(tmp_path / "generation_config.json", eos_token_id=...)
+    assert load(tmp_path).eos_token_ids == {9}
 
 
 def test_the_context_is_the_models_or_the_tokenizers_if_that_is_shorter(folder: Path) -> None:
