@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 HEAD_BYTES = 64 * 1024
 """Of a request line and its headers."""
@@ -76,6 +80,8 @@ class LimitedHttp(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._end()
             super().on_headers_complete()
+            if self.parser.get_http_version() == "1.0":
+                _leave_unframed(self.cycle)
 
     def on_message_complete(self) -> None:
         """It is complete."""
@@ -149,3 +155,21 @@ class LimitedHttp(HttpToolsProtocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def _leave_unframed(cycle: RequestResponseCycle) -> None:
+    """HTTP/1.0 has no chunks: an answer without a length ends where its connection does."""
+    send = cycle.send
+    unframed = False
+
+    async def send_unframed(message: ASGISendEvent) -> None:
+        nonlocal unframed
+        if message["type"] == "http.response.start":
+            unframed = not any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if unframed:
+                cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+        elif message["type"] == "http.response.body" and unframed and not message.get("more_body", False):
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unframed  # type: ignore[method-assign]

@@ -323,6 +323,22 @@ async def test_a_request_that_offers_another_protocol_is_answered_with_its_body_
     assert answer.count(b"HTTP/1.1 200 ") == 1
 
 
+async def test_http_1_0_gets_a_stream_without_chunks_and_other_answers_as_they_are() -> None:
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"data: 1\n\n", b"data: 2\n\n"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: 3\n\n"})
+
+    old = (GET + b"\r\n").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with serving(stream) as address, aiohttp.ClientSession(address) as session:
+        head, _, body = (await _answer(session, old)).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert body == b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+    async with client_of() as (session, _):
+        assert (await _answer(session, old)).endswith(b'\r\n\r\n{"status":"Healthy"}')
+
+
 async def test_this_is_no_proxy() -> None:
     async with client_of() as (session, _):
         assert (await _answer(session, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
