@@ -14,6 +14,9 @@ from kaito.inference.engine.attention import segmented, use_segments
 from kaito.inference.engine.masks import MaskMaker
 from kaito.inference.engine.slots import SlotCache, Window
 
+# Lengths of flat passes are multiples of it: the libraries below keep a kernel and its memory for each length.
+_PASS = 32
+
 
 class SlotForward:
     """Calls a model on new tokens of rows that lie side by side in a slot cache.
@@ -81,17 +84,23 @@ class SlotForward:
         """Whether `prefill` puts chunks of these sizes one after the other."""
         return self.flat and min(sizes) != max(sizes)
 
+    def flat_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """Chunks of these sizes as they go through the model, the last one with what fills the pass up."""
+        return [*sizes[:-1], sizes[-1] + -sum(sizes) % _PASS]
+
     def _prefill_flat(
         self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int], attended: int
     ) -> torch.Tensor:
         sizes = [len(chunk) for chunk in chunks]
-        ids = self._tensor([[token for chunk in chunks for token in chunk]])
+        ids = [token for chunk in chunks for token in chunk]
         places = [start + index for start, size in zip(starts, sizes, strict=True) for index in range(size)]
         rows = [first + row for row, size in enumerate(sizes) for _ in range(size)]
-        both = self._tensor([places, rows])
-        self._cache.window = Window(first, len(chunks), attended, both[:1], both[1:], flat=True)
+        # The last token again, to the same place in the cache.
+        fill = sum(self.flat_sizes(sizes)) - len(ids)
+        inputs = self._tensor([each + each[-1:] * fill for each in (ids, places, rows)])
+        self._cache.window = Window(first, len(chunks), attended, inputs[1:2], inputs[2:], flat=True)
         last = self._tensor([end - 1 for end in accumulate(sizes)])
-        return self._call(ids, both[:1], last)[0]
+        return self._call(inputs[:1], inputs[1:2], last)[0]
 
     def _prefill_padded(
         self, first: int, chunks: Sequence[Sequence[int]], starts: Sequence[int], attended: int

@@ -206,7 +206,8 @@ class SlotLane:
             each.written = max(starts) + max(sizes)
         weights = self._adapters.weights([each.adapters for each in rows])
         if weights is not None and self._forward.goes_flat(sizes):
-            weights = weights.repeat_interleave(torch.tensor(sizes, device=weights.device), dim=0)[None]
+            each_size = torch.tensor(self._forward.flat_sizes(sizes), device=weights.device)
+            weights = weights.repeat_interleave(each_size, dim=0)[None]
         with self._adapters.applied(weights):
             logits = self._forward.prefill(rows[0].row, chunks, starts)
         for each, end in zip(rows, ends, strict=True):

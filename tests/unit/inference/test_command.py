@@ -179,13 +179,21 @@ def test_an_address_of_another_machine_is_told_in_one_line() -> None:
         listen("192.0.2.1", 0)
 
 
+def test_threads_that_wait_sleep_and_few_kernels_are_kept() -> None:
+    environment: dict[str, str] = {}
+    set_threads(None, environment)
+    assert environment["OMP_WAIT_POLICY"] == "passive"
+    assert int(environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) < 1024
+
+
 def test_threads_are_what_the_flag_says_else_what_a_variable_says_else_the_granted_cpus() -> None:
     given: dict[str, str] = {"OMP_NUM_THREADS": "5"}
     set_threads(3, given)
-    assert given == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
-    set_by_hand = {"OMP_NUM_THREADS": "5"}
+    assert (given["OMP_NUM_THREADS"], given["MKL_NUM_THREADS"]) == ("3", "3")
+    set_by_hand = {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "active"}
     set_threads(None, set_by_hand)
     assert set_by_hand["OMP_NUM_THREADS"] == "5"
+    assert set_by_hand["OMP_WAIT_POLICY"] == "active"
     assert 1 <= int(set_by_hand["MKL_NUM_THREADS"]) <= len(os.sched_getaffinity(0))
 
 
