@@ -23,6 +23,8 @@ SERVERS = (OURS, BATCHING, PLAIN)
 
 _START_TIMEOUT_S = 180.0
 _POLL_S = 0.1
+# What the server's command sets, too.
+_AS_SERVED = {"OMP_WAIT_POLICY": "passive", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
 _TRANSFORMERS = ("-m", "transformers.cli.transformers", "serve")
 
 
@@ -93,7 +95,7 @@ async def measure(side: str, model: Path, concurrency: int, count: int, seed: in
 
 async def _bare(model: Path, concurrency: int, count: int, seed: int) -> Figures:
     arguments = [str(value) for value in (model, concurrency, count, seed, 1)]
-    async with child(BARE, [sys.executable, "-m", "benchmarks.serving.bare", *arguments], {}) as engine:
+    async with child(BARE, [sys.executable, "-m", "benchmarks.serving.bare", *arguments], dict(_AS_SERVED)) as engine:
         said = await engine.expect("figures", TIMEOUT_S)
         return Figures(**{name: said[name] for name in asdict(Figures(0, 0, 0, 0, 0, 0))})
 

@@ -25,7 +25,8 @@ MOUNTED_ADAPTERS = Path("/mnt/adapter")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _LIBRARY_VARIABLES = {
     # Threads that wait for each other sleep. By default they spin, and where anything else wants the CPU, that one gets
-    # what the spinning has left: steps took seven times as long beside a single busy process. Alone it costs a tenth.
+    # what the spinning has left: steps took five times as long beside one busy process. Alone, sleep costs a tenth to a
+    # fifth.
     "OMP_WAIT_POLICY": "passive",
     # Compiled kernels that are kept, one for each size of a pass; the default of 1024 came to 50 MiB.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
