@@ -93,8 +93,8 @@ def read_flags(arguments: Sequence[str], environment: Mapping[str, str]) -> dict
     for title, flags in FLAGS.items():
         group = parser.add_argument_group(title)
         for flag in flags:
-            more = {"nargs": "?", "const": "true"} if flag.switch else {}
-            group.add_argument(f"--{flag.name}", metavar=flag.metavar, help=_help(flag), **more)  # type: ignore[arg-type]
+            more: dict[str, Any] = {"nargs": "?", "const": "true"} if flag.switch else {}
+            group.add_argument(f"--{flag.name}", metavar=flag.metavar, help=_help(flag), **more)
     given, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         raise UsageError(_unknown(unknown[0]))

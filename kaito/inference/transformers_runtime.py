@@ -10,10 +10,10 @@ from typing import Any
 
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
 from kaito.inference.engine.generate import generate
-from kaito.inference.engine.observer import Observer
 from kaito.inference.errors import StartError, Unavailable
 from kaito.inference.loading import DownloadProgress, LoadedModel, load_model
 from kaito.inference.lora import Adapters
+from kaito.inference.observer import Observer
 from kaito.inference.options import EngineOptions, Limits, ModelOptions
 from kaito.inference.requests import Delta, GenerationRequest
 from kaito.inference.runtime import Generation, ServedModel, State, Status

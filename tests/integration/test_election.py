@@ -30,6 +30,7 @@ from kaito.runtime.election.admission_fence import (
     ValidatingAdmissionPolicyBinding,
     identity_of_pod,
     install,
+    keeper,
     policy,
     policy_name,
     written,
@@ -137,6 +138,8 @@ async def fenced(control_plane: ControlPlane, client: Client, namespace: str) ->
         authority = base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode()
         config = Config(cluster["cluster"]["server"], ssl=ssl.create_default_context(cadata=authority))
         made = Fenced(client, config, namespace, stack)
+        for each in keeper():
+            await client.apply(each, force=True)
         await made.prepare()
         await made.fence()
         yield made
@@ -185,6 +188,21 @@ async def test_others_are_let_through_with_a_lease_and_without_one(fenced: Fence
     # Without its parameter a policy is asked nothing, not even whom it is for.
     await eventually(lambda: _lets(fenced, old), message="nobody is fenced without a Lease")
     await fenced.write(client, "administrator")
+
+
+async def test_a_fence_that_comes_after_the_last_one_was_deleted_sees_leases_as_they_are(
+    fenced: Fenced, client: Client
+) -> None:
+    old, new = await fenced.pod("old"), await fenced.pod("new")
+    await fenced.hold(await identity_of_pod(new, "1"))
+    await eventually(lambda: fenced.refused(old), timeout_s=30.0)
+    await fenced.unfence()
+    # Once the server lets it through, it has drawn its conclusions from what policies there are, keeper included.
+    await eventually(lambda: _lets(fenced, old), timeout_s=30.0)
+    await fenced.hold(await identity_of_pod(old, "2"))
+    await fenced.fence()
+    await eventually(lambda: fenced.refused(new), timeout_s=30.0, message="the fence knows the holder of now")
+    await fenced.write(old, "old")
 
 
 async def test_credentials_of_no_pod_are_told_so(fenced: Fenced, client: Client) -> None:
@@ -241,7 +259,6 @@ async def test_a_manager_in_a_pod_installs_its_fence_leads_under_its_pods_name_a
         await eventually(stamped, timeout_s=20.0)
         assert ((await client.get(Lease, lease)).spec.holder_identity or "").startswith("only_")
         other = await fenced.pod("other")
-        # The API server takes a policy in when it gets to it, which on a busy machine is not soon.
         await eventually(lambda: fenced.refused(other), timeout_s=30.0, message="other pods are refused")
     finally:
         manager.stop()

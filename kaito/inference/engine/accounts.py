@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from kaito.inference.engine.observer import Ended, Load, Observer
 from kaito.inference.engine.ticket import Ticket
 from kaito.inference.engine.tokens import TokenRequest, Update
 from kaito.inference.errors import BadRequest, Overloaded
+from kaito.inference.observer import Ended, Load, Observer
 from kaito.inference.options import Limits
 
 

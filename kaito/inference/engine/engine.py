@@ -24,7 +24,6 @@ from kaito.inference.engine.choice import (
 )
 from kaito.inference.engine.forward import SlotForward
 from kaito.inference.engine.lane import Lane, SlotLane
-from kaito.inference.engine.observer import Observer, Unobserved
 from kaito.inference.engine.packing import pack
 from kaito.inference.engine.slots import SlotCache
 from kaito.inference.engine.ticket import Sink, Ticket
@@ -40,6 +39,7 @@ from kaito.inference.errors import (
 )
 from kaito.inference.loading import LoadedModel
 from kaito.inference.lora import Adapters
+from kaito.inference.observer import Observer, Unobserved
 from kaito.inference.options import EngineOptions, Limits
 from kaito.inference.sampling import Sampler
 
@@ -69,6 +69,12 @@ class Engine:
         self._loaded, self._adapters, self._options = loaded, adapters, options
         self._limits = limits or Limits()
         self.max_model_len = min(loaded.max_model_len, options.max_model_len or loaded.max_model_len)
+        if options.max_model_len is not None and options.max_model_len > loaded.max_model_len:
+            _log.warning(
+                "max_model_len is %d, as the model has no longer context; %d was asked for",
+                loaded.max_model_len,
+                options.max_model_len,
+            )
         self._vocabulary = loaded.model.get_input_embeddings().num_embeddings
         self._accounts = Accounts(
             self._limits, observer or Unobserved(), options.max_num_seqs, options.max_num_seqs * self.max_model_len

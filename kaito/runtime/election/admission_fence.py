@@ -24,6 +24,7 @@ from kaito.runtime.access import EVERYWHERE, Access
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
+KEEPER = "kaito.keeps-leases-as-parameters"
 OPERATIONS: Mapping[str, str] = {
     "create": "CREATE",
     "update": "UPDATE",
@@ -39,6 +40,7 @@ has(request.userInfo.extra) && '{POD_NAME}' in request.userInfo.extra && '{POD_U
 : '(no pod)'
 """
 _NAMED = "(variables.holder == '' ? 'nobody' : variables.holder)"
+_PARAM_KIND = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
 _HOLDER = "has(params.spec) && has(params.spec.holderIdentity) ? params.spec.holderIdentity : ''"
 
 
@@ -107,7 +109,7 @@ def policy(
     name = policy_name(lease)
     spec = {
         "failurePolicy": "Fail",
-        "paramKind": {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"},
+        "paramKind": _PARAM_KIND,
         "matchConstraints": {"resourceRules": [rule.to_dict() for rule in _rules(what)]},
         "matchConditions": [{"name": "ours", "expression": f"request.userInfo.username == {_quoted(username)}"}],
         "variables": [
@@ -128,6 +130,36 @@ def policy(
         "paramRef": {"name": lease.name, "namespace": lease.namespace, "parameterNotFoundAction": "Allow"},
         "validationActions": ["Deny"],
     }
+    return _pair(name, spec, binding)
+
+
+def keeper() -> tuple[ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding]:
+    """A policy and its binding that look at no request, and make the API server watch Leases for as long as they stay.
+
+    When its last binding with Leases as the parameter is gone for a second, the API server stops to watch them until it
+    is started again (kubernetes/kubernetes#130887, open in 1.36): every fence that comes later would see the Leases of
+    that moment, and stop nobody, or everybody.
+    """
+    rule = RuleWithOperations(
+        operations=("CONNECT",), api_groups=("coordination.k8s.io",), api_versions=("v1",), resources=("leases",)
+    )
+    spec = {
+        "failurePolicy": "Ignore",
+        "paramKind": _PARAM_KIND,
+        "matchConstraints": {"resourceRules": [rule.to_dict()]},
+        "validations": [{"expression": "true"}],
+    }
+    binding = {
+        "policyName": KEEPER,
+        "paramRef": {"name": "none", "namespace": "default", "parameterNotFoundAction": "Allow"},
+        "validationActions": ["Deny"],
+    }
+    return _pair(KEEPER, spec, binding)
+
+
+def _pair(
+    name: str, spec: Mapping[str, object], binding: Mapping[str, object]
+) -> tuple[ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding]:
     metadata = ObjectMeta(name=name)
     return (
         ValidatingAdmissionPolicy.model_validate({"metadata": metadata, "spec": spec}),
@@ -141,13 +173,13 @@ def policy_name(lease: ObjectKey) -> str:
 
 
 async def install(client: Client, lease: ObjectKey, what: Iterable[Written]) -> None:
-    """Installs the policy for who this client is, and its binding, or brings them up to date.
+    """Installs the policy for who this client is, its binding and the `keeper`, or brings them up to date.
 
     Raises:
         Forbidden: it may not.
         KubeError: the API server cannot be asked.
     """
-    for each in policy(lease, (await whoami(client)).username, what):
+    for each in (*keeper(), *policy(lease, (await whoami(client)).username, what)):
         await client.apply(each, force=True)
 
 

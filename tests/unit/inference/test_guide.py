@@ -63,5 +63,7 @@ def test_its_errors_are_those_that_there_are() -> None:
 
 
 def test_its_json_is_json() -> None:
-    for text in re.findall(r"-d '(\{.*\})'", PAGE):
-        json.loads(text)
+    bodies = [json.loads(text) for text in re.findall(r"-d '(\{.*\})'", PAGE)]
+    assert bodies
+    # What /chat and the completions cannot do without.
+    assert all(body.keys() & {"prompt", "messages"} for body in bodies)

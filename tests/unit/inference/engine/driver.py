@@ -11,9 +11,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from kaito.inference.engine import Engine, Ticket, TokenRequest, Update
-from kaito.inference.engine.observer import Observer
 from kaito.inference.loading import LoadedModel
 from kaito.inference.lora import Adapters
+from kaito.inference.observer import Observer
 from kaito.inference.options import EngineOptions, Limits
 from kaito.inference.requests import Sampling
 

@@ -14,7 +14,6 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from kaito.inference.engine import Engine, choice
-from kaito.inference.engine.observer import Load, Unobserved
 from kaito.inference.errors import (
     BadRequest,
     ContextLengthExceeded,
@@ -26,6 +25,7 @@ from kaito.inference.errors import (
 from kaito.inference.loading import LoadedModel
 from kaito.inference.loading.placement import free_memory
 from kaito.inference.lora import Adapters
+from kaito.inference.observer import Load, Unobserved
 from kaito.inference.options import EngineOptions, Limits
 from tests.unit.inference.engine.driver import Answer, generated, loaded_of, request_of, running
 from tests.unit.inference.engine.machine import machine_with

@@ -87,7 +87,7 @@ async def test_an_engine_that_has_rested_for_a_while_gives_back_what_long_sequen
             assert answer.tokens == wanted
             [cache] = [lane._cache for lane in engine._worker._lanes if isinstance(lane, SlotLane)]
             for _ in range(1_000_000):
-                if cache.capacity == 256:
+                if cache.nbytes() == 4 * 256 * 512:
                     break
                 await asyncio.sleep(0)
             assert cache.nbytes() == 4 * 256 * 512

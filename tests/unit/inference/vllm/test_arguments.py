@@ -82,13 +82,13 @@ def test_the_user_s_own_arguments_come_last_where_they_win() -> None:
 
 def test_adapters_are_modules_with_room_for_the_highest_rank() -> None:
     each = tuple(LoraModule(name, Path("/a") / name, rank, {name: 1.0}) for name, rank in (("x", 9), ("y", 4)))
-    blend = LoraModule("kaito-all-adapters", Path("/work/b"), 13, {"x": 1.0, "y": 1.0})
+    blend = LoraModule("kaito-all-adapters", Path("/blends/b"), 13, {"x": 1.0, "y": 1.0})
     given = line(machine=Machine(Path("/m"), 1, 0.8, modules=LoraModules(each, {}, blend)))
     assert "--enable-lora" in given
     assert value(given, "--max-lora-rank") == "16"
     assert (value(given, "--max-loras"), value(given, "--max-cpu-loras")) == ("3", "3")
     start = given.index("--lora-modules") + 1
-    assert given[start : start + 3] == ["x=/a/x", "y=/a/y", "kaito-all-adapters=/work/b"]
+    assert given[start : start + 3] == ["x=/a/x", "y=/a/y", "kaito-all-adapters=/blends/b"]
 
 
 def test_few_large_adapters_are_on_the_gpu_at_once() -> None:

@@ -107,8 +107,9 @@ async def test_a_client_that_goes_ends_the_request_in_vllm(
         (await asking).close()
     else:
         asking.cancel()
-    await line.event("left")
+    assert (await line.event("left"))["event"] == "left"
     await until(lambda: len(runtime.admission) == 0)
+    assert len(runtime.admission) == 0
 
 
 async def test_errors_of_vllm_are_passed_on_as_they_are(client: aiohttp.ClientSession, line: Line) -> None:
