@@ -1,0 +1,25 @@
+"""Addresses: what the cluster calls pods and nodes, and where on this machine's loopback they really are.
+
+The API server refuses to speak of loopback addresses, in pods and endpoints alike. So pods have addresses of a private
+range in the cluster's eyes, and each stands for the loopback address with the same last three numbers; the API server
+reaches them through a proxy that knows this (`--egress-selector-config-file`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+LABEL: Final = "kaito.sh/process-node"
+"""Nodes with this label, "true", are the agent's."""
+POD_NETWORK: Final = "10.244"
+"""A pod's address in the cluster is this and two numbers."""
+NODE_ADDRESS: Final = "10.240.0.1"
+"""The address of every node, since all of them are this machine."""
+
+
+def local(address: str) -> str:
+    """Where a pod's processes listen: 127.244.0.5 for 10.244.0.5; 127.0.0.1 where a system has no other loopback."""
+    if sys.platform != "linux":
+        return "127.0.0.1"
+    return "127." + address.partition(".")[2]
