@@ -22,14 +22,23 @@ from kaito.devcluster.errors import (
     UnreachableError,
 )
 from kaito.devcluster.foreground import run_until_signal
-from kaito.devcluster.programs import ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, PROGRAM_NAMES, ProgramName
+from kaito.devcluster.programs import (
+    ETCD_VERSION,
+    KUBERNETES_VERSION,
+    KWOK_VERSION,
+    PROGRAM_NAMES,
+    REGISTRY_VERSION,
+    ProgramName,
+)
 from kaito.devcluster.progress import Progress
+from kaito.devcluster.registry import Registry, TokenAccess
 
 __all__ = [
     "ETCD_VERSION",
     "KUBERNETES_VERSION",
     "KWOK_VERSION",
     "PROGRAM_NAMES",
+    "REGISTRY_VERSION",
     "BinariesError",
     "Binary",
     "BuildError",
@@ -45,7 +54,9 @@ __all__ = [
     "ProgramError",
     "ProgramName",
     "Progress",
+    "Registry",
     "RequestError",
+    "TokenAccess",
     "TruncatedError",
     "UnreachableError",
     "ensure_binaries",

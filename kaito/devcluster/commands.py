@@ -75,7 +75,7 @@ class CommandLines:
                 return self._scheduler()
             case "kwok":
                 return self._kwok()
-            case "kubectl":
+            case "kubectl" | "registry":
                 return []
         assert_never(program)
 

@@ -5,6 +5,7 @@ Where they come from, and below a mirror (`KAITO_BINARIES_MIRROR=https://host/ba
     {mirror}/kubernetes/v1.36.3/bin/linux/amd64/kube-apiserver            and the same name + .sha256
     {mirror}/etcd/v3.6.8/etcd-v3.6.8-linux-amd64.tar.gz                   and SHA256SUMS beside it
     {mirror}/kwok/v0.8.0/kwok-linux-amd64                                 and the same name + .sha256
+    {mirror}/registry/v3.1.2/registry_3.1.2_linux_amd64.tar.gz            and the same name + .sha256
 
 `KAITO_BINARIES_MIRROR=off` turns downloads off. kwok publishes no checksum file, so for its official release the
 digest comes from GitHub's release record.
@@ -109,6 +110,11 @@ def release_file(program: ProgramName, platform: Platform, mirror: str = "") -> 
         folder = f"{base}/kwok/{version}" if base else f"https://github.com/{project}/download/{version}"
         url = f"{folder}/kwok-{platform}"
         return ReleaseFile(url, f"{url}.sha256" if base else record)
+    if program == "registry":
+        releases = "https://github.com/distribution/distribution/releases/download"
+        folder = f"{base}/registry/{version}" if base else f"{releases}/{version}"
+        url = f"{folder}/registry_{version.removeprefix('v')}_{platform.os}_{platform.arch}.tar.gz"
+        return ReleaseFile(url, f"{url}.sha256", member="registry")
     root = f"{base}/kubernetes" if base else "https://dl.k8s.io"
     url = f"{root}/{version}/bin/{platform.os}/{platform.arch}/{program}"
     return ReleaseFile(url, f"{url}.sha256")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import urllib.parse
 from pathlib import Path
@@ -67,6 +68,15 @@ def answers_ok(url: str) -> bool:
     """Whether a plain HTTP server answers 200 at an address."""
     parts = urllib.parse.urlsplit(url)
     return _get(http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S), parts.path) == 200
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether a server takes connections there."""
+    try:
+        socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> int | None:

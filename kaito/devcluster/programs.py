@@ -1,4 +1,4 @@
-"""The programs of a control plane: their versions, release files and the Go modules that build them."""
+"""The programs of a control plane, and an image registry: versions, release files, Go modules that build them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-ProgramName = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"]
+ProgramName = Literal[
+    "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok", "registry"
+]
 PROGRAM_NAMES: Final[tuple[ProgramName, ...]] = get_args(ProgramName)
 
 KUBERNETES_VERSION: Final = "v1.36.3"
 ETCD_VERSION: Final = "v3.6.8"
 KWOK_VERSION: Final = "v0.8.0"
+REGISTRY_VERSION: Final = "v3.1.2"
 
 _GOLANG_FOLDER: Final = Path(__file__).parent / "golang"
 _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -68,16 +71,24 @@ CONTROL_PLANE_MODULE: Final = GoModule(
 KWOK_MODULE: Final = GoModule(
     name="kwok", executable="kwok", programs=("kwok",), ldflags="-s -w", packages=970, minutes=1.5
 )
+REGISTRY_MODULE: Final = GoModule(
+    name="registry",
+    executable="registry",
+    programs=("registry",),
+    ldflags=f"-s -w -X github.com/distribution/distribution/v3/version.version={REGISTRY_VERSION}",
+    packages=600,
+    minutes=2,
+)
 
 
 def module_of(program: ProgramName) -> GoModule:
     """The Go module that builds a program."""
-    return KWOK_MODULE if program == "kwok" else CONTROL_PLANE_MODULE
+    return {"kwok": KWOK_MODULE, "registry": REGISTRY_MODULE}.get(program, CONTROL_PLANE_MODULE)
 
 
 def version_of(program: ProgramName) -> str:
     """The version of a program that this package was tested with, with its leading v."""
-    return {"etcd": ETCD_VERSION, "kwok": KWOK_VERSION}.get(program, KUBERNETES_VERSION)
+    return {"etcd": ETCD_VERSION, "kwok": KWOK_VERSION, "registry": REGISTRY_VERSION}.get(program, KUBERNETES_VERSION)
 
 
 def this_platform() -> Platform:

@@ -64,7 +64,7 @@ def test_what_is_cached_is_found_without_network_and_compiler(mirror: Mirror, fa
     fake_go.install(version="go1.99.0", build="exit 1")
     assert ensure_binaries(PROGRAM_NAMES, SILENT) == first
     assert mirror.requests == []
-    assert fake_go.count() == 2, "one build for the control plane, one for kwok"
+    assert fake_go.count() == 3, "one build for the control plane, one for kwok, one for the registry"
 
 
 def test_one_build_serves_all_programs_of_its_module(fake_go: FakeGo) -> None:

@@ -14,7 +14,14 @@ import pytest
 
 from kaito.devcluster.downloads import download, find_download, parse_digest, release_file
 from kaito.devcluster.errors import ChecksumError, DownloadError, TruncatedError, UnreachableError
-from kaito.devcluster.programs import ETCD_VERSION, KUBERNETES_VERSION, KWOK_VERSION, Platform, this_platform
+from kaito.devcluster.programs import (
+    ETCD_VERSION,
+    KUBERNETES_VERSION,
+    KWOK_VERSION,
+    REGISTRY_VERSION,
+    Platform,
+    this_platform,
+)
 from kaito.devcluster.progress import Progress
 
 from .conftest import Mirror
@@ -128,6 +135,19 @@ def test_kwok_comes_from_the_mirror_too(mirror: Mirror) -> None:
     assert download("kwok", SILENT).read_bytes() == PROGRAM
 
 
+def test_the_registry_is_taken_out_of_a_tarball_with_no_folder_in_it(mirror: Mirror) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("registry")
+        member.size = len(PROGRAM)
+        archive.addfile(member, io.BytesIO(PROGRAM))
+    number = REGISTRY_VERSION.removeprefix("v")
+    mirror.publish(
+        f"/registry/{REGISTRY_VERSION}/registry_{number}_{PLATFORM.os}_{PLATFORM.arch}.tar.gz", buffer.getvalue()
+    )
+    assert download("registry", SILENT).read_bytes() == PROGRAM
+
+
 def test_downloads_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAITO_BINARIES_MIRROR", "OFF")
     with pytest.raises(DownloadError, match="turned off"):
@@ -140,7 +160,7 @@ def test_a_mirror_must_be_an_http_address(monkeypatch: pytest.MonkeyPatch, tmp_p
         download("kubectl", SILENT)
 
 
-@pytest.mark.parametrize("program", ["etcd", "kube-apiserver", "kubectl", "kwok"])
+@pytest.mark.parametrize("program", ["etcd", "kube-apiserver", "kubectl", "kwok", "registry"])
 def test_official_files_come_over_https_with_a_checksum_of_the_same_origin_family(program: str) -> None:
     release = release_file(program, Platform("linux", "arm64"))  # type: ignore[arg-type]  # a literal, out of a list
     assert release.url.startswith("https://")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kaito.devcluster
 from kaito.devcluster import DevClusterError, errors
-from kaito.devcluster.programs import CONTROL_PLANE_MODULE, KWOK_MODULE, PROGRAM_NAMES
+from kaito.devcluster.programs import CONTROL_PLANE_MODULE, KWOK_MODULE, PROGRAM_NAMES, REGISTRY_MODULE
 
 PACKAGE = Path(kaito.devcluster.__file__).parent
 
@@ -26,7 +26,7 @@ def test_every_error_is_drawn_in_the_tree_at_the_top_of_its_module() -> None:
 
 
 def test_each_program_is_built_by_one_module_and_its_sources_are_here() -> None:
-    modules = (CONTROL_PLANE_MODULE, KWOK_MODULE)
+    modules = (CONTROL_PLANE_MODULE, KWOK_MODULE, REGISTRY_MODULE)
     assert sorted(name for module in modules for name in module.programs) == sorted(PROGRAM_NAMES)
     for module in modules:
         assert {"go.mod", "go.sum", "main.go"} <= {path.name for path in module.folder.iterdir()}
