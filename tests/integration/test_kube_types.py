@@ -16,6 +16,7 @@ from kaito.kube import (
     batch_v1,
     coordination_v1,
     core_v1,
+    discovery_v1,
     events_v1,
     rbac_v1,
 )
@@ -27,6 +28,7 @@ MODULES = (
     batch_v1,
     coordination_v1,
     core_v1,
+    discovery_v1,
     events_v1,
     rbac_v1,
 )

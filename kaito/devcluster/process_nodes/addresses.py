@@ -17,9 +17,17 @@ POD_NETWORK: Final = "10.244"
 NODE_ADDRESS: Final = "10.240.0.1"
 """The address of every node, since all of them are this machine."""
 
+KUBELET_PORT: Final = 10250
+"""Where the API server asks a node for logs."""
+
 
 def local(address: str) -> str:
     """Where a pod's processes listen: 127.244.0.5 for 10.244.0.5; 127.0.0.1 where a system has no other loopback."""
     if sys.platform != "linux":
         return "127.0.0.1"
     return "127." + address.partition(".")[2]
+
+
+def is_pod(address: str) -> bool:
+    """Whether an address is one that pods of process nodes have."""
+    return address.startswith(f"{POD_NETWORK}.")
