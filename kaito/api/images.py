@@ -8,7 +8,8 @@ from kaito.kube.schema_markers import Limits, Rule
 _HOST = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?"
 _REPOSITORY = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*"
 _TAG_AND_DIGEST = "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[a-z0-9]+([+._-][a-z0-9]+)*:[0-9a-fA-F]{32,})?"
-_REFERENCE = f"^({_HOST}/)?{_REPOSITORY}{_TAG_AND_DIGEST}$"
+REFERENCE = f"^({_HOST}/)?{_REPOSITORY}{_TAG_AND_DIGEST}$"
+"""OpenAPI pattern of `ImageReference`."""
 
 
 def _object_name(of: str) -> Rule:
@@ -23,7 +24,7 @@ ImageReference = Annotated[
     Limits(min_length=1, max_length=512),
     no_placeholder("your own registry and image"),
     form(
-        _REFERENCE,
+        REFERENCE,
         "not an image reference: write [REGISTRY/]REPOSITORY[:TAG][@DIGEST], the repository in lower case, "
         "such as myregistry.azurecr.io/adapters/phi-3:0.0.1",
     ),

@@ -73,6 +73,7 @@ class VolumeMount(KubeModel):
     name: str
     mount_path: str
     sub_path: str | None = None
+    sub_path_expr: str | None = None
     read_only: bool | None = None
     mount_propagation: str | None = None
 
