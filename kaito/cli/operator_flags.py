@@ -14,6 +14,7 @@ class Cloud(StrEnum):
     """Who makes nodes."""
 
     KWOK = "kwok"
+    PROCESS = "process"
 
 
 class NodeProvisioner(StrEnum):
@@ -40,7 +41,8 @@ CloudOption = Annotated[
     typer.Option(
         envvar="KAITO_CLOUD",
         help="Who makes GPU nodes; needed unless nodes are your own (byo), and then too while nodes are left that it "
-        "made. kwok: fake ones, for trying things out.",
+        "made. kwok: fake ones, for trying things out. process: ones that run their pods as processes of this machine, "
+        "by the agent of kaito devcluster up --node process.",
     ),
 ]
 NodeProvisionerOption = Annotated[
@@ -107,8 +109,8 @@ def parse_controllers(text: str) -> "tuple[ControllerName, ...]":
 
 def _cloud(cloud: Cloud | None, node_provisioner: NodeProvisioner) -> "CloudName | None":
     match cloud:
-        case Cloud.KWOK:
-            return "kwok"
+        case Cloud.KWOK | Cloud.PROCESS:
+            return cloud.value
         case None if node_provisioner is NodeProvisioner.BYO:
             return None
         case None:

@@ -18,6 +18,7 @@ from kaito.controllers.claims import CLAIM_KINDS, MACHINE, NODE_CLAIM, Claim, Cl
 from kaito.controllers.gpu_provisioner.collector import InstanceCollector, Sweeper
 from kaito.controllers.gpu_provisioner.provider import Provider
 from kaito.controllers.gpu_provisioner.providers.kwok import KwokProvider
+from kaito.controllers.gpu_provisioner.providers.process import ProcessProvider
 from kaito.controllers.held import MakingHeld, MakingHeldOfObjects
 from kaito.controllers.leftover import ClaimGuard
 from kaito.controllers.machine.node import claim_owner
@@ -41,7 +42,7 @@ from kaito.runtime.reconciler import KeyReconciler, Reconciler
 from kaito.runtime.watch import Watch
 
 ControllerName = Literal["workspace", "machine", "gpu-provisioner"]
-CloudName = Literal["kwok"]
+CloudName = Literal["kwok", "process"]
 NodeProvisioner = Literal["machine", "nodeclaim", "byo"]
 
 ALL_CONTROLLERS: tuple[ControllerName, ...] = get_args(ControllerName)
@@ -153,6 +154,8 @@ def _provider(manager: Manager, options: OperatorOptions) -> Provider | None:
     match options.cloud:
         case "kwok":
             return KwokProvider(manager.client, options.current)
+        case "process":
+            return ProcessProvider(manager.client, options.current)
         case None:
             return None
 
