@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from typing import Final
 
 from kaito.devcluster.errors import DevClusterError, ProgramError
@@ -31,6 +32,7 @@ class Command:
         folder: Its working folder.
         env: Variables on top of this process's own.
         grace_s: Seconds between SIGTERM and SIGKILL at its end; 0 kills at once.
+        inherits: False: `env` is all it gets, and nothing of this process's own.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Command:
     folder: Path
     env: Mapping[str, str] = field(default_factory=dict)
     grace_s: float = 0.0
+    inherits: bool = True
 
     def log_tail(self, lines: int = _LOG_TAIL_LINES) -> str:
         """The last lines of its log."""
@@ -91,7 +94,7 @@ class Supervisor:
                 op="start",
                 name=command.name,
                 argv=list(command.argv),
-                env={**os.environ, **command.env},
+                env={**(os.environ if command.inherits else {}), **command.env},
                 cwd=str(command.folder),
                 log=str(command.log),
                 grace_s=command.grace_s,
@@ -110,6 +113,23 @@ class Supervisor:
         """
         self._ask(op="stop", name=name)
 
+    def signal(self, name: str, number: Signals) -> None:
+        """Sends a signal to a program and all it started, and does not wait; one that has ended gets none.
+
+        Raises:
+            DevClusterError: No program of this name is known.
+        """
+        self._ask(op="signal", name=name, number=int(number))
+
+    def forget(self, name: str) -> None:
+        """Takes a program that has ended off the list; what it started and left behind is killed.
+
+        Raises:
+            DevClusterError: It is running, or no program of this name is known.
+        """
+        self._ask(op="forget", name=name)
+        self._commands.pop(name, None)
+
     def stop_all(self) -> None:
         """Ends all programs, and forgets them; the supervisor stays for a new start."""
         for name in self._status():
@@ -122,6 +142,10 @@ class Supervisor:
     def exit_code(self, name: str) -> int | None:
         """The exit code of a program, below zero for a signal; None while it runs."""
         return self._status()[name][1]
+
+    def exit_codes(self) -> dict[str, int | None]:
+        """The exit codes of all programs by name, below zero for a signal; None for those that run."""
+        return {name: code for name, (_, code) in self._status().items()}
 
     def check(self) -> None:
         """Raises ProgramError, with the tail of its log, for a program that has ended."""

@@ -10,6 +10,8 @@ The children in turn are told by the kernel (PR_SET_PDEATHSIG) to die with the s
 Requests:
     {"op": "start", "name": N, "argv": [...], "env": {...}, "cwd": D, "log": F, "grace_s": S} -> {"pid": 7}
     {"op": "stop", "name": N} -> {"code": -9}
+    {"op": "signal", "name": N, "number": 15} -> {}
+    {"op": "forget", "name": N} -> {"code": 0}
     {"op": "status"} -> {"programs": {N: {"pid": 7, "code": null}}}
 """
 
@@ -66,6 +68,21 @@ class Children:
         """Ends a program and all it started: SIGTERM if it has a grace, then SIGKILL."""
         self._end([name])
         return {"code": self._processes.pop(name).returncode}
+
+    def signal(self, name: str, number: int) -> dict[str, object]:
+        """Sends a signal to a program and all it started, and waits for nothing."""
+        if self._processes[name].poll() is None:
+            _signal_group(self._processes[name].pid, signal.Signals(number))
+        return {}
+
+    def forget(self, name: str) -> dict[str, object]:
+        """Kills what a program that has ended left behind, and takes it off the list."""
+        process = self._processes[name]
+        if process.poll() is None:
+            raise ValueError(f"{name} is still running as process {process.pid}")
+        _signal_group(process.pid, signal.SIGKILL)
+        del self._processes[name], self._graces_s[name]
+        return {"code": process.returncode}
 
     def stop_all(self) -> None:
         """Ends all programs, at the same time."""
@@ -126,6 +143,8 @@ def _answer(children: Children, request: dict[str, object]) -> None:
     operations: dict[object, Callable[..., dict[str, object]]] = {
         "start": children.start,
         "stop": children.stop,
+        "signal": children.signal,
+        "forget": children.forget,
         "status": children.status,
     }
     operation = operations[request.pop("op")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,10 +61,17 @@ class Sandbox(Protocol):
         """
 
     async def execution(self, container: Container, restarts: int) -> Execution:
-        """What to execute.
+        """What to execute; the termination log is empty then.
 
         Raises:
             NotStarted: no image, a variable that cannot be resolved, a command that does not exist.
+        """
+
+    def command(self, container: Container, words: Sequence[str]) -> tuple[str, ...]:
+        """What is executed for a probe's command, with all else as in the container's `execution`.
+
+        Raises:
+            NotStarted: as for `execution`.
         """
 
     async def refresh(self, pod: Pod) -> None:

@@ -110,6 +110,46 @@ def test_stopping_what_was_never_started_is_an_error(supervisor: Supervisor) -> 
         supervisor.stop("absent")
 
 
+async def test_a_signal_reaches_all_that_a_program_started_and_nobody_waits(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    command = shell(
+        tmp_path, "trap : TERM; sh -c 'trap \"echo child; exit\" TERM; echo up; while :; do sleep 0.01; done'"
+    )
+    supervisor.start(command)
+    await eventually(lambda: command.log_tail() == "up")
+    supervisor.signal("program", signal.SIGTERM)
+    await exited(supervisor)
+    assert command.log_tail().endswith("child")
+    supervisor.signal("program", signal.SIGTERM)  # it has ended: nobody is hit
+
+
+async def test_a_forgotten_program_is_off_the_list_and_leaves_nothing_behind(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    command = shell(tmp_path, "sleep 60 & echo $!; exit 4")
+    supervisor.start(command)
+    await exited(supervisor)
+    left = int(command.log_tail())
+    assert supervisor.exit_codes() == {"program": 4}
+    supervisor.forget("program")
+    assert supervisor.exit_codes() == {}
+    await eventually(lambda: not alive(left))
+    supervisor.start(shell(tmp_path, "exec sleep 60"))
+    with pytest.raises(DevClusterError, match="still running"):
+        supervisor.forget("program")
+
+
+async def test_a_program_may_get_nothing_of_the_parents_environment(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "of the parent")
+    command = Command("program", ["/usr/bin/env"], tmp_path / "log", tmp_path, env={"WORD": "own"}, inherits=False)
+    supervisor.start(command)
+    await exited(supervisor)
+    assert command.log_tail() == "WORD=own"
+
+
 async def test_a_program_with_a_grace_may_wind_down(supervisor: Supervisor, tmp_path: Path) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     command = shell(tmp_path, script, grace_s=10)

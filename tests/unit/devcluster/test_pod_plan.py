@@ -1,0 +1,188 @@
+"""What a pod's plan promises, whatever happens to its containers and in whatever order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kaito.devcluster.process_nodes.pod_plan import FAILED, SUCCEEDED, Plan, phase_of, plan
+from kaito.devcluster.process_nodes.pod_records import (
+    BackOff,
+    ContainerRecord,
+    Ended,
+    Running,
+    Stop,
+    Waiting,
+    recovered,
+)
+from kaito.devcluster.process_nodes.pod_status import Seen, changes, status_of
+from kaito.kube.core_v1 import Pod
+
+BACK_OFF = BackOff()
+START = datetime(2026, 1, 1, tzinfo=UTC)
+POLICIES = st.sampled_from(["Always", "OnFailure", "Never"])
+SECONDS = st.sampled_from([0.0, 0.5, 1, 9, 10, 30, 299, 300, 601])
+CODES = st.sampled_from([0, 0, 1, 3, 137, -9, -15])
+
+
+def pod_of(policy: str, inits: int, sidecars: int, mains: int) -> Pod:
+    init = [{"name": f"init-{n}", "image": "i"} for n in range(inits)]
+    init += [{"name": f"sidecar-{n}", "image": "i", "restartPolicy": "Always"} for n in range(sidecars)]
+    spec: dict[str, Any] = {"restartPolicy": policy, "terminationGracePeriodSeconds": 30, "initContainers": init}
+    spec["containers"] = [{"name": f"main-{n}", "image": "i"} for n in range(mains)]
+    return Pod.model_validate({"metadata": {"name": "pod", "namespace": "ns", "uid": "uid"}, "spec": spec})
+
+
+class PodLife(RuleBasedStateMachine):
+    """One pod; the test is its processes, its clock, and the people who delete it."""
+
+    @initialize(policy=POLICIES, inits=st.integers(0, 2), sidecars=st.integers(0, 1), mains=st.integers(1, 2))
+    def create(self, policy: str, inits: int, sidecars: int, mains: int) -> None:
+        self.pod = pod_of(policy, inits, sidecars, mains)
+        self.now = START
+        self.records = recovered(self.pod, self.now)
+        self.restarts = dict.fromkeys(self.records, 0)
+        self.deleted_at: datetime | None = None
+        self.phase = ""
+
+    @rule(refused=st.sampled_from(["", "", "", "ErrImagePull", "CreateContainerConfigError"]), started=st.booleans())
+    def step(self, refused: str, started: bool) -> None:
+        made = self.plan()
+        for name in made.starts:
+            self.check_start(name)
+            record = self.records[name]
+            if refused:
+                self.records[name] = record.refused(refused, "why", self.now, BACK_OFF)
+            else:
+                self.records[name] = record.begun(f"{name}/{record.next_run}", self.now, started=started, ready=started)
+        for name in made.stops:
+            self.records[name] = self.records[name].with_running(stop=Stop(self.now))
+        for name in made.kills:
+            self.records[name] = self.killed(self.records[name])
+        self.write()
+
+    @rule(seconds=SECONDS)
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), code=CODES)
+    def exit(self, data: st.DataObject, code: int) -> None:
+        name = data.draw(st.sampled_from(self.running()))
+        self.records[name] = self.records[name].ended(code, "", self.now, BACK_OFF)
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def fail_liveness(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.running()))
+        self.records[name] = self.records[name].with_running(stop=Stop(self.now, 5.0))
+
+    @precondition(lambda self: self.deleted_at is None)
+    @rule(grace=st.sampled_from([0, 1, 30]))
+    def delete(self, grace: int) -> None:
+        draft = self.pod.edit()
+        draft.metadata.deletion_timestamp = self.now + timedelta(seconds=grace)
+        draft.metadata.deletion_grace_period_seconds = grace
+        self.pod, self.deleted_at = draft, self.now
+
+    @rule()
+    def restart_agent(self) -> None:
+        self.write()
+        for name, record in self.records.items():
+            self.restarts[name] = max(self.restarts[name], record.restarts)
+        self.records = recovered(self.pod, self.now)
+
+    @invariant()
+    def restart_counts_never_fall(self) -> None:
+        for name, record in self.records.items():
+            assert record.restarts >= self.restarts[name]
+            self.restarts[name] = record.restarts
+
+    @invariant()
+    def a_plan_that_is_over_leaves_nothing(self) -> None:
+        made = self.plan()
+        if made.over:
+            assert not self.running()
+            assert (made.starts, made.stops, made.kills) == ((), (), ())
+
+    @invariant()
+    def whoever_is_told_to_end_is_killed_in_time(self) -> None:
+        made = self.plan()
+        for name, record in self.records.items():
+            state = record.state
+            if isinstance(state, Running) and state.stop is not None and not state.stop.killed:
+                limit = state.stop.asked_at + timedelta(seconds=30)
+                assert name in made.kills or (made.wake_at is not None and made.wake_at <= limit)
+
+    @invariant()
+    def a_pod_that_waits_has_something_to_wait_for(self) -> None:
+        made = self.plan()
+        if not (made.over or self.running() or made.starts):
+            assert made.wake_at is not None
+            assert made.wake_at > self.now
+
+    def plan(self) -> Plan:
+        return plan(self.pod, self.records, self.now)
+
+    def running(self) -> list[str]:
+        return sorted(name for name, each in self.records.items() if isinstance(each.state, Running))
+
+    def check_start(self, name: str) -> None:
+        assert self.deleted_at is None, "nothing starts after the deletion"
+        assert self.phase not in (SUCCEEDED, FAILED), "nothing starts once the pod has ended"
+        record, policy = self.records[name], self.pod.spec.restart_policy
+        if isinstance(record.state, Ended) and name.startswith(("init", "main")):
+            assert policy != "Never"
+            assert record.state.exit_code != 0 or (policy == "Always" and name.startswith("main"))
+        inits = [each.name for each in self.pod.spec.init_containers]
+        earlier = inits[: inits.index(name)] if name in inits else inits
+        has_begun = any(
+            not isinstance(self.records[each.name].state, Waiting) or self.records[each.name].last is not None
+            for each in self.pod.spec.containers
+        )
+        for each in earlier:
+            state = self.records[each].state
+            if each.startswith("sidecar"):
+                assert has_begun or isinstance(state, Running)
+            else:
+                assert isinstance(state, Ended)
+                assert state.exit_code == 0
+
+    def killed(self, record: ContainerRecord) -> ContainerRecord:
+        state = record.state
+        assert isinstance(state, Running)
+        assert state.stop is not None
+        return record.with_running(stop=Stop(state.stop.asked_at, state.stop.grace_s, killed=True))
+
+    def write(self) -> None:
+        """The status reaches the API server: what was said last is what an agent that starts anew knows."""
+        wanted = status_of(self.pod, Seen(self.records, "10.244.0.2", True, START, self.now))
+        if self.phase in (SUCCEEDED, FAILED):
+            assert wanted["phase"] == self.phase, "an end is final"
+        assert wanted["phase"] == phase_of(self.pod, self.records)
+        self.phase = wanted["phase"]
+        conditions = {each["type"]: each for each in self.pod.status.to_dict().get("conditions", ())}
+        conditions |= {each["type"]: each for each in wanted["conditions"]}
+        status = {**wanted, "conditions": list(conditions.values())}
+        self.pod = Pod.model_validate({**self.pod.to_dict(), "status": status})
+        assert changes(self.pod, status_of(self.pod, Seen(self.records, "10.244.0.2", True, START, self.now))) == {}
+
+
+PodLife.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPodLife = PodLife.TestCase
+
+
+def test_a_container_waits_longer_after_each_crash_and_anew_once_it_ran_for_long() -> None:
+    record, now, waits = ContainerRecord("main"), START, []
+    for ran_s in (1, 1, 1, 1, 1, 1, 1, 1, 601, 1):
+        record = record.begun("run", now, started=True, ready=True)
+        now += timedelta(seconds=ran_s)
+        record = record.ended(1, "", now, BACK_OFF)
+        waits.append(record.delay_s)
+        now += timedelta(seconds=record.delay_s)
+    assert waits == [0, 10, 20, 40, 80, 160, 300, 300, 0, 10]
+    assert record.restarts == 9
