@@ -65,6 +65,14 @@ def is_ready(node: Node) -> bool:
     return any(condition.type == "Ready" and condition.status == "True" for condition in node.status.conditions)
 
 
+def not_ready(node: Node) -> str | None:
+    """Why a node is not ready, as its kubelet, or who misses it, reports; None when it is."""
+    if is_ready(node):
+        return None
+    reported = next((item for item in node.status.conditions if item.type == "Ready"), None)
+    return (reported.message or reported.reason or "") if reported is not None else "its kubelet has not reported yet"
+
+
 def gpu_count(node: Node) -> int:
     """GPUs that pods can have on a node."""
     return int(Quantity.parse(node.status.allocatable.get(keys.GPU_RESOURCE, "0")))
@@ -72,9 +80,7 @@ def gpu_count(node: Node) -> int:
 
 def initialization_fault(node: Node, claim: Claim) -> tuple[str, str] | None:
     """Why pods cannot use a node yet, as reason and message; None when they can (karpenter's order of tests)."""
-    if not is_ready(node):
-        reported = next((item for item in node.status.conditions if item.type == "Ready"), None)
-        why = (reported.message or reported.reason) if reported is not None else "its kubelet has not reported yet"
+    if (why := not_ready(node)) is not None:
         return "NodeNotReady", f"node {node.metadata.name} is not ready: {why}"
     startup = {(taint.key, taint.effect) for taint in claim.spec.startup_taints}
     for taint in node.spec.taints:

@@ -95,6 +95,29 @@ def first_fault(pods: Iterable[Pod]) -> str | None:
     return next((f"pod {pod.metadata.name}: {fault}" for pod in alive if (fault := _fault(pod)) is not None), None)
 
 
+def own_fault(pod: Pod) -> str | None:
+    """What is wrong with a pod as a whole: no node takes it, or it was ended as one; None: look at its containers."""
+    scheduled = find(pod.status.conditions, "PodScheduled")
+    if scheduled is not None and scheduled.status == "False":
+        return f"is not scheduled: {scheduled.message or scheduled.reason}"
+    if pod.status.phase == "Failed" and pod.status.reason:
+        return _joined("failed", pod.status.reason, pod.status.message)
+    return None
+
+
+def container_fault(container: ContainerStatus) -> str | None:
+    """Why a container does not run, or did not go on running; None: nothing that would not pass by itself."""
+    if container.ready:
+        return None
+    waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
+    if ended is not None and (ended.exit_code or container.restart_count):
+        times = f" {container.restart_count} times" if container.restart_count else ""
+        return _joined(f"ended{times}, last with {_end(ended)}", ended.message)
+    if waiting is not None and waiting.reason and waiting.reason not in _UNDER_WAY:
+        return _joined("does not start", waiting.reason, waiting.message)
+    return None
+
+
 def outdated_pods(stateful_set: StatefulSet, pods: Iterable[Pod]) -> list[Pod]:
     """The pods of a StatefulSet that are not of its newest revision; none while its controller has not said which."""
     status = stateful_set.status
@@ -163,26 +186,11 @@ async def _is_on_a_ready_node(client: Client, pod: Pod) -> bool:
 
 
 def _fault(pod: Pod) -> str | None:
-    scheduled = find(pod.status.conditions, "PodScheduled")
-    if scheduled is not None and scheduled.status == "False":
-        return f"is not scheduled: {scheduled.message or scheduled.reason}"
-    if pod.status.phase == "Failed" and pod.status.reason:
-        return _joined("failed", pod.status.reason, pod.status.message)
-    faults = map(_container_fault, (*pod.status.init_container_statuses, *pod.status.container_statuses))
-    return next((fault for fault in faults if fault is not None), None)
-
-
-def _container_fault(container: ContainerStatus) -> str | None:
-    if container.ready:
-        return None
-    waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
-    what = f"container {container.name}"
-    if ended is not None and (ended.exit_code or container.restart_count):
-        times = f" {container.restart_count} times" if container.restart_count else ""
-        return _joined(f"{what} ended{times}, last with {_end(ended)}", ended.message)
-    if waiting is not None and waiting.reason and waiting.reason not in _UNDER_WAY:
-        return _joined(f"{what} does not start", waiting.reason, waiting.message)
-    return None
+    if (fault := own_fault(pod)) is not None:
+        return fault
+    containers = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    faults = ((each.name, container_fault(each)) for each in containers)
+    return next((f"container {name} {fault}" for name, fault in faults if fault is not None), None)
 
 
 def _end(ended: ContainerStateTerminated) -> str:
