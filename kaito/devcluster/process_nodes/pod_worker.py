@@ -156,7 +156,10 @@ class PodWorker:
     async def _take(self, pod: Pod) -> None:
         old, self._pod = self._pod.metadata, pod
         if (old.labels, old.annotations) != (pod.metadata.labels, pod.metadata.annotations):
-            await self.sandbox.refresh(pod)
+            try:
+                await self.sandbox.refresh(pod)
+            except NotStarted as error:
+                self._events.not_prepared(pod, error)  # tried again when all volumes are
 
     async def _prepare(self) -> None:
         now = self._tools.now()

@@ -11,7 +11,7 @@ from kaito.client.errors import Conflict, NotFound
 from kaito.devcluster.process_nodes.address_pool import AddressPool
 from kaito.devcluster.process_nodes.addresses import LABEL
 from kaito.devcluster.process_nodes.pod_events import PodEvents
-from kaito.devcluster.process_nodes.pod_plan import Plan
+from kaito.devcluster.process_nodes.pod_plan import FAILED, SUCCEEDED, Plan
 from kaito.devcluster.process_nodes.pod_status import changes, status_of
 from kaito.devcluster.process_nodes.pod_worker import PodWorker, Tools
 from kaito.devcluster.process_nodes.sandbox import Sandbox
@@ -102,7 +102,7 @@ class PodReconciler:
         if not self._knows_addresses:
             # Before the first new pod gets one: those of pods that an earlier agent ran.
             for each in await self._client.list(Pod):
-                if each.status.pod_ip and each.status.phase == "Running":
+                if each.status.pod_ip and each.status.phase not in (SUCCEEDED, FAILED):
                     self._addresses.take(each.metadata.uid, each.status.pod_ip)
             self._knows_addresses = True
         key = pod.key
