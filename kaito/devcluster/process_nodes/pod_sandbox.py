@@ -76,15 +76,17 @@ class PodSandbox:
         mounts.link()
         _write_programs(folder / "bin", image)
         working_folder = _working_folder(container, mounts, folder)
-        termination_log = _termination_log(folder)
-        termination_log.write_bytes(b"")
+        log, termination_log = self._log(container, restarts), _termination_log(folder)
+        if not termination_log.exists() or not log.exists():
+            # Not where it runs already, and this is for a command of a probe: its last words are its own.
+            termination_log.write_bytes(b"")
         env = self._base(folder) | self._of_image(image, container)
         env |= {name: mounts.rewrite(value) for name, value in known.items()}
         return Execution(
             argv=self._argv(image, container, mounts, env, working_folder),
             env=env,
             folder=working_folder,
-            log=self._log(container, restarts),
+            log=log,
             termination_log=termination_log,
             roots=mounts.roots,
         )

@@ -262,6 +262,17 @@ async def test_removal_takes_the_folder_and_memory_and_leaves_logs_and_the_host(
     await pod.remove()
 
 
+async def test_the_last_words_of_one_run_are_neither_lost_to_a_probe_nor_left_to_the_next_run(sandbox: Make) -> None:
+    pod = sandbox({})
+    first = await pod.execution(container(command=["true"]), 0)
+    first.log.touch()  # as it is started
+    first.termination_log.write_text("out of memory")
+    await pod.execution(container(command=["true"]), 0)
+    assert first.termination_log.read_text() == "out of memory"
+    await pod.execution(container(command=["true"]), 1)
+    assert first.termination_log.read_text() == ""
+
+
 async def test_folders_of_pods_that_are_no_more_are_found(sandbox: Make, tmp_path: Path) -> None:
     await sandbox({}).prepare()
     assert await remove_orphans(tmp_path / "agent", {"5a0ad0a2"}) == []
