@@ -39,6 +39,7 @@ COMMANDS = {
         "kaito.cli.quickstart:quickstart", "From nothing to a ready Workspace on this machine, then clean up."
     ),
     "devcluster": LazyCommand("kaito.cli.devcluster:app", "A real Kubernetes control plane on this machine."),
+    "push": LazyCommand("kaito.cli.push:push", "Push a LoRA adapter's folder to a registry, as an image."),
     "crds": LazyCommand("kaito.cli.crds:crds", "Print the CustomResourceDefinitions, or write them to a folder."),
     "manager": LazyCommand("kaito.cli.manager:manager", "Run the operator against a cluster."),
     "rbac": LazyCommand("kaito.cli.rbac:rbac", "Print the roles that the operator needs, and no more."),

@@ -112,7 +112,7 @@ def container_fault(container: ContainerStatus) -> str | None:
     waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
     if ended is not None and (ended.exit_code or container.restart_count):
         times = f" {container.restart_count} times" if container.restart_count else ""
-        return _joined(f"ended{times}, last with {_end(ended)}", ended.message)
+        return _joined(f"ended{times}, last with {_end(ended)}", _last_line(ended.message))
     if waiting is not None and waiting.reason and waiting.reason not in _UNDER_WAY:
         return _joined("does not start", waiting.reason, waiting.message)
     return None
@@ -191,6 +191,11 @@ def _fault(pod: Pod) -> str | None:
     containers = (*pod.status.init_container_statuses, *pod.status.container_statuses)
     faults = ((each.name, container_fault(each)) for each in containers)
     return next((f"container {name} {fault}" for name, fault in faults if fault is not None), None)
+
+
+def _last_line(message: str | None) -> str | None:
+    """The message may be the end of a log; programs say last why they end."""
+    return next((line for line in reversed((message or "").splitlines()) if line.strip()), None)
 
 
 def _end(ended: ContainerStateTerminated) -> str:

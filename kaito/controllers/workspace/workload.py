@@ -23,6 +23,10 @@ PROBE_PERIOD_S = 10
 TERMINATION_GRACE_S = 60
 """From SIGTERM to SIGKILL: the server drains for 30 s, sends what is left for 5 s, and ends vLLM within 10 s more."""
 ADAPTERS_DIR = "/mnt/adapter"
+PULL_SECRETS_DIR = "/mnt/pull-secrets"
+CONFIG_DIR = "/mnt/config"
+CONFIG_FILE = "inference_config.yaml"
+"""Key of the ConfigMap that ``inference.config`` names."""
 _MAX_PART = 63
 WORKSPACE_SELECTOR = (keys.WORKSPACE_LABEL,)
 """Labels by which a workload's pods are found, and watched."""
@@ -116,6 +120,7 @@ def _metadata(workspace: Workspace) -> dict[str, Any]:
 
 def _pod(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> dict[str, Any]:
     adapters = workspace.inference.adapters if workspace.inference is not None else ()
+    config = workspace.inference.config if workspace.inference is not None else None
     pod: dict[str, Any] = {
         "containers": [_container(workspace, plan, options, adapters)],
         "affinity": _affinity(workspace, plan),
@@ -123,23 +128,26 @@ def _pod(workspace: Workspace, plan: Plan, options: WorkloadOptions) -> dict[str
             {"key": keys.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"},
             {"key": keys.SKU_TAINT, "operator": "Equal", "value": keys.SKU_TAINT_GPU, "effect": "NoSchedule"},
         ],
-        "volumes": _volumes(adapters),
+        "volumes": _volumes(adapters, config),
         "terminationGracePeriodSeconds": TERMINATION_GRACE_S,
     }
     images = [adapter for adapter in adapters if adapter.source.image]
     # An empty list says that there shall be none; without it, somebody else's would be none of our business.
     pod["initContainers"] = [_puller(adapter, options) for adapter in images]
-    if images:
-        secrets = sorted({name for adapter in images for name in adapter.source.image_pull_secrets})
-        if secrets:
-            pod["imagePullSecrets"] = [{"name": name} for name in secrets]
+    if secrets := _pull_secrets(adapters):
+        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
     return pod
+
+
+def _pull_secrets(adapters: tuple[AdapterSpec, ...]) -> list[str]:
+    return sorted({name for each in adapters if each.source.image for name in each.source.image_pull_secrets})
 
 
 def _container(
     workspace: Workspace, plan: Plan, options: WorkloadOptions, adapters: tuple[AdapterSpec, ...]
 ) -> dict[str, Any]:
     probe = {"httpGet": {"path": "/health", "port": HTTP_PORT}, "periodSeconds": PROBE_PERIOD_S}
+    config = workspace.inference.config if workspace.inference is not None else None
     container: dict[str, Any] = {
         "name": "inference",
         "image": options.image,
@@ -149,6 +157,7 @@ def _container(
             *("--port", str(HTTP_PORT)),
             *("--runtime", plan.runtime),
             *(("--adapters", ADAPTERS_DIR) if adapters else ()),
+            *(("--vllm-config", f"{CONFIG_DIR}/{CONFIG_FILE}") if config else ()),
         ],
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
@@ -162,7 +171,9 @@ def _container(
         "startupProbe": {**probe, "failureThreshold": ceil(plan.preset.readiness_timeout_s / PROBE_PERIOD_S)},
         "livenessProbe": {**probe, "failureThreshold": 3},
         "readinessProbe": probe,
-        "volumeMounts": _mounts(adapters),
+        "volumeMounts": _mounts(adapters, config),
+        # The server's last words become the reason in the Workspace's condition.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     container["env"] = _environment(workspace, options, adapters)
     return container
@@ -202,17 +213,24 @@ def _affinity(workspace: Workspace, plan: Plan) -> Mapping[str, Any]:
     }
 
 
-def _volumes(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+def _volumes(adapters: tuple[AdapterSpec, ...], config: str | None) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [{"name": "dshm", "emptyDir": {"medium": "Memory"}}]
     if any(adapter.source.image for adapter in adapters):
         volumes.append({"name": "adapters", "emptyDir": {}})
     for adapter in adapters:
         if adapter.source.volume_source is not None:
             volumes.append({"name": _part_name("adapter", adapter.source.name), **adapter.source.volume_source})
+    # Optional: what is missing in it is said by the puller, in the registry's words, instead of a pod that waits.
+    items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+    for name in _pull_secrets(adapters):
+        secret = {"secretName": name, "items": items, "optional": True}
+        volumes.append({"name": _part_name("pull-secret", name), "secret": secret})
+    if config:
+        volumes.append({"name": "config", "configMap": {"name": config}})
     return volumes
 
 
-def _mounts(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
+def _mounts(adapters: tuple[AdapterSpec, ...], config: str | None) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"name": "dshm", "mountPath": "/dev/shm"}]
     for adapter in adapters:
         path = f"{ADAPTERS_DIR}/{adapter.source.name}"
@@ -220,16 +238,30 @@ def _mounts(adapters: tuple[AdapterSpec, ...]) -> list[dict[str, Any]]:
             mounts.append({"name": "adapters", "mountPath": path, "subPath": adapter.source.name})
         else:
             mounts.append({"name": _part_name("adapter", adapter.source.name), "mountPath": path, "readOnly": True})
+    if config:
+        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
     return mounts
 
 
 def _puller(adapter: AdapterSpec, options: WorkloadOptions) -> dict[str, Any]:
     path = f"{ADAPTERS_DIR}/{adapter.source.name}"
+    secrets = sorted(set(adapter.source.image_pull_secrets))
     return {
         "name": _part_name("puller", adapter.source.name),
         "image": options.image,
-        "command": ["python", "-m", "kaito.inference.pull", adapter.source.image, path],
-        "volumeMounts": [{"name": "adapters", "mountPath": path, "subPath": adapter.source.name}],
+        "command": [
+            *("python", "-m", "kaito.inference.pull"),
+            *(("--auth-dir", PULL_SECRETS_DIR) if secrets else ()),
+            *(adapter.source.image, path),
+        ],
+        "volumeMounts": [
+            {"name": "adapters", "mountPath": path, "subPath": adapter.source.name},
+            *(
+                {"name": _part_name("pull-secret", name), "mountPath": f"{PULL_SECRETS_DIR}/{name}", "readOnly": True}
+                for name in secrets
+            ),
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 

@@ -35,8 +35,8 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented as being there
 
 from kaito.inference.errors import StartError
-from kaito.inference.loading.progress import DownloadProgress, DownloadStopped
 from kaito.inference.options import ModelOptions
+from kaito.inference.progress import DownloadProgress, DownloadStopped
 from kaito.inference.wording import first_line, size, some
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from kaito.inference.loading.checkpoint import Checkpoint, read_checkpoint
 from kaito.inference.loading.download import download_model
 from kaito.inference.loading.int8 import quantize
 from kaito.inference.loading.placement import Placement, check_memory, place
-from kaito.inference.loading.progress import DownloadProgress
 from kaito.inference.options import ModelOptions
+from kaito.inference.progress import DownloadProgress
 from kaito.inference.wording import first_line, some
 
 _log = logging.getLogger(__name__)

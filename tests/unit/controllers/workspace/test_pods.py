@@ -59,6 +59,19 @@ def ended(code: int, reason: str, message: str = "") -> dict[str, Any]:
             {"initContainerStatuses": [{"name": "puller-a", "state": waiting("ErrImagePull", "denied")}]},
             "container puller-a does not start: ErrImagePull: denied",
         ),
+        (
+            {
+                "initContainerStatuses": [
+                    {
+                        "name": "puller-a",
+                        "state": waiting("CrashLoopBackOff", "back-off 40s"),
+                        "lastState": ended(1, "Error", "asking r.example.com\n10 MB of 40 MB\nit lets nobody pull\n"),
+                        "restartCount": 3,
+                    }
+                ]
+            },
+            "container puller-a ended 3 times, last with exit code 1 (Error): it lets nobody pull",
+        ),
         ({"phase": "Failed", "reason": "Evicted", "message": "disk"}, "failed: Evicted: disk"),
     ],
 )

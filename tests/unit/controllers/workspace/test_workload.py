@@ -95,7 +95,45 @@ def test_an_adapter_image_is_pulled_before_and_a_volume_is_mounted(workspace: Ma
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert mounts["/mnt/adapter/one"] == "adapters"
     assert mounts["/mnt/adapter/two"] == "adapter-two"
-    assert {volume["name"] for volume in pod["volumes"]} == {"dshm", "adapters", "adapter-two"}
+    secrets = {"pull-secret-s1", "pull-secret-s2"}
+    assert {volume["name"] for volume in pod["volumes"]} == {"dshm", "adapters", "adapter-two", *secrets}
+    assert not secrets & set(mounts.values())  # the server has no business with them
+
+
+def test_the_puller_reads_the_pull_secrets_as_docker_reads_its_configuration(workspace: Make) -> None:
+    pod = pod_of(built(workspace(inference=ADAPTERS)))
+    [puller] = pod["initContainers"]
+    folder = puller["command"][puller["command"].index("--auth-dir") + 1]
+    [secret] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "pull-secret-s1"]
+    assert secret == {
+        "secretName": "s1",
+        "items": [{"key": ".dockerconfigjson", "path": "config.json"}],
+        "optional": True,
+    }
+    mounts = {mount["name"]: mount["mountPath"] for mount in puller["volumeMounts"]}
+    assert (mounts["pull-secret-s1"], mounts["pull-secret-s2"]) == (f"{folder}/s1", f"{folder}/s2")
+
+
+def test_an_adapter_that_everybody_may_pull_needs_no_credentials(workspace: Make) -> None:
+    adapter = {"source": {"name": "one", "image": "r.example.com/one:1"}}
+    pod = pod_of(built(workspace(inference={"preset": {"name": "phi-3-mini-4k-instruct"}, "adapters": [adapter]})))
+    assert "--auth-dir" not in pod["initContainers"][0]["command"]
+    assert "imagePullSecrets" not in pod
+
+
+def test_every_container_leaves_its_last_words_for_the_condition(workspace: Make) -> None:
+    pod = pod_of(built(workspace(inference=ADAPTERS)))
+    policies = {each["terminationMessagePolicy"] for each in (*pod["containers"], *pod["initContainers"])}
+    assert policies == {"FallbackToLogsOnError"}
+
+
+def test_the_inference_config_is_mounted_and_read(workspace: Make) -> None:
+    pod = pod_of(built(workspace(inference={"preset": {"name": "phi-3-mini-4k-instruct"}, "config": "mine"})))
+    (container,) = pod["containers"]
+    file = container["args"][container["args"].index("--vllm-config") + 1]
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "config"]
+    assert file == f"{mount['mountPath']}/inference_config.yaml"
+    assert {"name": "config", "configMap": {"name": "mine"}} in pod["volumes"]
 
 
 def test_parts_of_a_pod_have_names_of_their_own_whatever_their_adapters_are_called(workspace: Make) -> None:

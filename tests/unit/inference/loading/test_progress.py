@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaito.inference.loading import DownloadProgress
-from kaito.inference.loading.progress import DownloadStopped
+from kaito.inference.progress import DownloadStopped
 
 
 class Clock:

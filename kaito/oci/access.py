@@ -1,0 +1,160 @@
+"""Access to a repository: from a registry's challenge to the header that opens it, token servers included."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+
+from kaito.oci.answers import error_text, read_json
+from kaito.oci.credentials import Credential
+from kaito.oci.errors import OciError, RegistryError, UnauthorizedError, UnreachableError
+from kaito.oci.reference import Reference
+from kaito.oci.retries import RETRIED_STATUSES, Retries, retry_after_s
+
+_CLIENT_ID = "kaito"
+_PAIR = re.compile(r'([a-zA-Z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
+
+
+def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
+    """Scheme, in lower case, and parameters of a `WWW-Authenticate` header."""
+    scheme, _, rest = header.strip().partition(" ")
+    return scheme.lower(), {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(rest)}
+
+
+class Access:
+    """What opens one repository, found out when the registry first asks for it.
+
+    Args:
+        session: to ask token servers with.
+        reference: of what the access is to.
+        credentials: to try, one after the other; none: as nobody.
+        looked_at: what is said where none are known.
+        secure: whether the registry is reached over TLS.
+        retries: how often a token server is asked.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        reference: Reference,
+        credentials: Sequence[Credential],
+        *,
+        looked_at: str,
+        secure: bool,
+        retries: Retries,
+    ) -> None:
+        self._session, self._reference, self._retries = session, reference, retries
+        self._candidates: list[Credential | None] = [*credentials] or [None]
+        self._looked_at, self._secure = looked_at, secure
+        self._lock = asyncio.Lock()
+        self._tried = 0
+        self._worked = False
+        self._actions = "pull"
+        self.header: str | None = None
+
+    def use(self, actions: str) -> None:
+        """From now on do so much: `pull`, or `pull,push`."""
+        if actions != self._actions:
+            self._actions, self.header = actions, None
+
+    def worked(self) -> None:
+        """The header was taken; if it is refused later, it has run out."""
+        self._worked = self.header is not None
+
+    async def renew(self, refused: str | None, challenges: Sequence[str], said: str, status: int) -> None:
+        """Makes another header, after one was refused.
+
+        Raises:
+            UnauthorizedError: There is nothing more to try.
+            UnreachableError: The token server does not answer.
+        """
+        async with self._lock:
+            if self.header != refused:
+                return  # somebody else was faster
+            if refused is not None:
+                # The same once more if it is a token that has worked: it has run out.
+                self._tried += 0 if self._worked and status == 401 else 1
+            self._worked = False
+            while self._tried < len(self._candidates):
+                candidate = self._candidates[self._tried]
+                header, refusal = await self._make(candidate, challenges)
+                if header is not None and header != refused:
+                    self.header = header
+                    return
+                said = refusal or said
+                self._tried += 1
+            raise self._refused(said, status)
+
+    async def _make(self, candidate: Credential | None, challenges: Sequence[str]) -> tuple[str | None, str]:
+        parsed = dict(parse_challenge(header) for header in challenges)
+        if "bearer" in parsed and parsed["bearer"].get("realm"):
+            return await self._token(candidate, parsed["bearer"])
+        if "basic" in parsed and candidate is not None:
+            return _basic(candidate), ""
+        return None, ""
+
+    async def _token(self, candidate: Credential | None, challenge: Mapping[str, str]) -> tuple[str | None, str]:
+        realm = challenge["realm"]
+        if self._secure and not realm.startswith("https://"):
+            raise OciError(f"{self._reference.registry} sends its clients' passwords to {realm}, which is not https")
+        asked = {"service": challenge["service"]} if challenge.get("service") else {}
+        asked["scope"] = f"repository:{self._reference.repository}:{self._actions}"
+        request: dict[str, Any]
+        if candidate is not None and candidate.identity_token:
+            form = {**asked, "grant_type": "refresh_token", "client_id": _CLIENT_ID}
+            request = {"method": "POST", "data": {**form, "refresh_token": candidate.identity_token}}
+        else:
+            headers = {"Authorization": _basic(candidate)} if candidate is not None else {}
+            request = {"method": "GET", "params": asked, "headers": headers}
+        status, answer = await self._ask(realm, request)
+        if status in (400, 401, 403):
+            return None, error_text(answer)
+        token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
+        if status != 200 or not isinstance(token, str):
+            said = error_text(answer)
+            why = f"answers {status} without a token{f': {said}' if said else ''}"
+            raise RegistryError(f"{realm}, the token server of {self._reference.registry}, {why}", status=status)
+        return f"Bearer {token}", ""
+
+    async def _ask(self, realm: str, request: dict[str, Any]) -> tuple[int, Any]:
+        failures = 0
+        while True:
+            try:
+                # No redirects: they would carry the password on.
+                async with self._session.request(url=realm, allow_redirects=False, **request) as response:
+                    answer = await read_json(response)
+                    wait_s = retry_after_s(response.headers.get("Retry-After"))
+                    failures += 1
+                    if response.status not in RETRIED_STATUSES or failures >= self._retries.attempts:
+                        return response.status, answer
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                failures, wait_s = failures + 1, None
+                if failures >= self._retries.attempts:
+                    why = f"{type(error).__name__}: {error}".rstrip(": ")
+                    place = f"{realm}, the token server of {self._reference.registry}"
+                    raise UnreachableError(f"{place}, cannot be reached: {why}") from None
+            await self._retries.wait(failures, wait_s)
+
+    def _refused(self, said: str, status: int) -> UnauthorizedError:
+        used = [str(each) for each in self._candidates if each is not None]
+        what = "push to" if "push" in self._actions else "pull from"
+        reason = f" ({said})" if said else ""
+        if used:
+            text = f"refuses {_listed(used)} to {what} it{reason}; check user, password and rights"
+        else:
+            text = f"lets nobody {what} it without credentials{reason}; {self._looked_at}: give some that may"
+        return UnauthorizedError(f"{self._reference.name}: the registry {text}", status=status)
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.password or credential.identity_token}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names)

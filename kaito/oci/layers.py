@@ -1,0 +1,365 @@
+"""Layers: a folder as an archive that comes out the same every time, and archives unpacked without trusting them."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import posixpath
+import shutil
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from kaito.oci.errors import FolderError, LayerError
+
+MAX_UNPACKED_BYTES: Final = 64 << 30
+"""Of all layers together; an adapter has megabytes."""
+MAX_ENTRIES: Final = 100_000
+_MAX_HEADER_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_REMOVED, _EMPTIED = ".wh.", ".wh..wh..opq"
+_UMASK: Final = 0o755
+_BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A layer that was made.
+
+    Attributes:
+        path: its file, compressed.
+        diff_id: sha256 of the archive before compression, in hex.
+        files: names of the files in it, below the folder.
+    """
+
+    path: Path
+    diff_id: str
+    files: tuple[str, ...]
+
+
+def pack(folder: Path, archive: Path, prefix: str = "") -> Packed:
+    """Writes a folder as a layer: sorted, without times, owners and names of this machine.
+
+    Args:
+        folder: whose content goes in; what is hidden stays out, links to files are followed.
+        archive: the file to write.
+        prefix: of the names in it, such as `data`.
+
+    Raises:
+        FolderError: It holds what cannot go into a layer.
+    """
+    names = []
+    with archive.open("wb") as raw:
+        hashed = _Hashed(gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0))
+        with hashed, tarfile.open(fileobj=hashed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            for name in _folders_of(prefix):
+                tar.addfile(_entry(name, 0o755, tarfile.DIRTYPE))
+            for name, path in walk(folder):
+                inside = posixpath.join(prefix, name)
+                if path.is_dir():
+                    tar.addfile(_entry(inside, 0o755, tarfile.DIRTYPE))
+                    continue
+                with path.open("rb") as file:
+                    entry = _entry(inside, 0o755 if path.stat().st_mode & 0o100 else 0o644)
+                    entry.size = os.fstat(file.fileno()).st_size
+                    tar.addfile(entry, file)
+                names.append(name)
+    return Packed(archive, hashed.hexdigest(), tuple(names))
+
+
+def walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files and folders below a folder, sorted, by their names in it; what is hidden is left out.
+
+    Raises:
+        FolderError: One is neither, or a link that leads to a folder or to nothing.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield path.name, path
+            yield from ((f"{path.name}/{name}", each) for name, each in walk(path))
+        elif path.is_file():
+            yield path.name, path
+        else:
+            raise FolderError(f"{path}: is neither a file nor a folder, nor a link to a file; take it out")
+
+
+@dataclass(slots=True)
+class Unpacker:
+    """Applies an image's layers to a folder, one after the other.
+
+    Nothing is ever written outside of the folder, or through a link; a file system in which somebody else changes
+    the folder meanwhile is another matter.
+
+    Args:
+        root: the folder; it exists.
+        only: the path in the image whose content is wanted, such as `data`; empty: all.
+        limit_bytes: that all layers may unpack to.
+    """
+
+    root: Path
+    only: str = ""
+    limit_bytes: int = MAX_UNPACKED_BYTES
+    others: set[str] = field(default_factory=set)
+    """Top names of what was left out."""
+    _unpacked: int = 0
+    _entries: int = 0
+
+    def apply(self, layer: Path, what: str) -> None:
+        """Applies one layer.
+
+        Args:
+            layer: a tar archive, compressed with gzip or not.
+            what: its name in messages.
+
+        Raises:
+            LayerError: It is broken, or holds what must not be written; the folder then is to be thrown away.
+        """
+        written: set[tuple[str, ...]] = set()
+        try:
+            with _opened(layer) as content:
+                source = _Bounded(content, self.limit_bytes - self._unpacked)
+                with tarfile.open(fileobj=source, mode="r:") as tar:
+                    for entry in tar:
+                        self._count()
+                        self._take(tar, entry, written)
+                self._unpacked += source.furthest
+        except LayerError as error:
+            raise LayerError(f"{what}: {error}") from None
+        except _BROKEN as error:
+            raise LayerError(f"{what}: is no whole tar archive: {' '.join(str(error).split())}") from None
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise LayerError(f"{what}: has entries that exclude each other: {error.filename}") from None
+
+    def place(self, name: str) -> Path:
+        """Where a single file of this name goes; nothing is there afterwards.
+
+        Raises:
+            LayerError: It leads out of the folder, or behind a link.
+        """
+        parts = _parts(name)
+        if not parts:
+            raise LayerError(f"{name!r} is no name of a file")
+        target = self._target(parts)
+        _clear(target)
+        return target
+
+    def check_links(self) -> None:
+        """Looks at all links that were made: one may lead out by way of another.
+
+        Raises:
+            LayerError: One leaves the folder.
+        """
+        root = self.root.resolve()
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink() and not _resolved(path).is_relative_to(root):
+                    raise LayerError(f"the link {path.relative_to(self.root)} leads out of the folder")
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            raise LayerError(f"has more than {MAX_ENTRIES} entries")
+
+    def _take(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, written: set[tuple[str, ...]]) -> None:
+        parts = _parts(entry.name)
+        inside = self._inside(parts)
+        if inside is None:
+            if parts and not parts[-1].startswith(_REMOVED):
+                self.others.add(parts[0])
+            return
+        if inside and inside[-1].startswith(_REMOVED):
+            self._remove(inside, written)
+            return
+        if not inside:
+            if not entry.isdir():
+                raise LayerError(f"{entry.name!r} is no folder")
+            return
+        target = self._target(inside)
+        if entry.isdir():
+            self._make_folder(target)
+        else:
+            _clear(target)
+            self._make(tar, entry, target, inside)
+        written.update(inside[: end + 1] for end in range(len(inside)))
+
+    def _inside(self, parts: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Below the wanted path; None if it is not below."""
+        wanted = _parts(self.only)
+        if parts[: len(wanted)] == wanted:
+            return parts[len(wanted) :]
+        # The removal of the wanted path, or of one above it, empties the folder.
+        if parts and parts[-1].startswith(_REMOVED):
+            gone = parts[:-1] if parts[-1] == _EMPTIED else (*parts[:-1], parts[-1].removeprefix(_REMOVED))
+            if wanted[: len(gone)] == gone:
+                return (_EMPTIED,)
+        return None
+
+    def _target(self, inside: tuple[str, ...]) -> Path:
+        folder = self.root
+        for part in inside[:-1]:
+            folder = folder / part
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISLNK(folder.lstat().st_mode):
+                    raise LayerError(f"{'/'.join(inside)!r} lies behind the link {part!r}")
+            folder.mkdir(exist_ok=True)
+        return folder / inside[-1]
+
+    def _make_folder(self, target: Path) -> None:
+        if target.is_symlink() or not target.is_dir():
+            _clear(target)
+            target.mkdir()
+
+    def _make(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, inside: tuple[str, ...]) -> None:
+        if entry.issym():
+            self._check_link(entry, inside)
+            target.symlink_to(entry.linkname)
+        elif entry.islnk():
+            source = self._inside(_parts(entry.linkname))
+            if not source:
+                raise LayerError(f"{entry.name!r} is a hard link to {entry.linkname!r}, which is outside")
+            original = self._target(source)
+            if original.is_symlink() or not original.is_file():
+                raise LayerError(f"{entry.name!r} is a hard link to {entry.linkname!r}, which is no file here")
+            os.link(original, target, follow_symlinks=False)
+        elif entry.isreg() and not entry.issparse():
+            content = tar.extractfile(entry)
+            assert content is not None
+            with content, _created(target, entry.mode) as output:
+                shutil.copyfileobj(content, output, _CHUNK_BYTES)
+        else:
+            raise LayerError(f"{entry.name!r} is a device, a pipe or a sparse file, which is not unpacked")
+
+    def _check_link(self, entry: tarfile.TarInfo, inside: tuple[str, ...]) -> None:
+        leads = posixpath.normpath(posixpath.join(*inside[:-1], entry.linkname)) if entry.linkname else ".."
+        if posixpath.isabs(leads) or leads == ".." or leads.startswith("../"):
+            raise LayerError(f"{entry.name!r} is a link to {entry.linkname!r}, which is outside")
+
+    def _remove(self, inside: tuple[str, ...], written: set[tuple[str, ...]]) -> None:
+        *above, mark = inside
+        if mark != _EMPTIED:
+            gone = (*above, mark.removeprefix(_REMOVED))
+            if gone[-1] in ("", ".", ".."):
+                raise LayerError(f"{'/'.join(inside)!r} removes nothing that could be there")
+            if gone not in written:
+                _clear(self._target(gone))
+            return
+        folder = self._target((*above, "any")).parent
+        # What this layer has brought stays, wherever in it the mark is.
+        for path in list(folder.iterdir()):
+            if (*above, path.name) not in written:
+                _clear(path)
+
+
+class _Hashed(io.RawIOBase):
+    """Hands on what is written, and hashes it."""
+
+    def __init__(self, output: IO[bytes] | gzip.GzipFile) -> None:
+        self._output, self._sha256 = output, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        assert isinstance(data, bytes | bytearray | memoryview)
+        self._sha256.update(data)
+        return self._output.write(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._output.close()
+        super().close()
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+class _Bounded(io.RawIOBase):
+    """An archive that is read so far and no further, and whose headers do not fill the memory."""
+
+    def __init__(self, content: IO[bytes], limit_bytes: int) -> None:
+        super().__init__()
+        self._content, self._limit = content, limit_bytes
+        self.furthest = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0 or size > _MAX_HEADER_BYTES:
+            raise LayerError(f"has a header of {size} bytes")
+        self._check(self._content.tell() + size)
+        return self._content.read(size)
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        assert whence == os.SEEK_SET
+        self._check(position)
+        return self._content.seek(position)
+
+    def tell(self) -> int:
+        return self._content.tell()
+
+    def _check(self, position: int) -> None:
+        self.furthest = max(self.furthest, position)
+        if position > self._limit + tarfile.RECORDSIZE:
+            raise LayerError(f"unpacks to more than the {self._limit} bytes that are left for it")
+
+
+@contextlib.contextmanager
+def _opened(layer: Path) -> Iterator[IO[bytes]]:
+    with layer.open("rb") as raw:
+        start = raw.read(4)
+        raw.seek(0)
+        if start.startswith(_ZSTD):
+            raise LayerError("is compressed with zstd; push the image with gzip (docker's default)")
+        if not start.startswith(_GZIP):
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as unpacked:
+            yield unpacked  # type: ignore[misc]  # GzipFile has what IO[bytes] promises, and is none by name
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path in an archive, which starts at the image's root."""
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if ".." in parts or "\0" in name:
+        raise LayerError(f"{name!r} leads out of the archive")
+    return parts
+
+
+def _folders_of(prefix: str) -> Iterable[str]:
+    parts = _parts(prefix)
+    return ("/".join(parts[: end + 1]) for end in range(len(parts)))
+
+
+def _entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = kind, mode
+    return entry
+
+
+def _created(target: Path, mode: int) -> IO[bytes]:
+    # Never an existing file, never through a link.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.fdopen(os.open(target, flags, (mode | 0o644) & _UMASK), "wb")
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return Path("/")
