@@ -6,10 +6,41 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from kaito.devcluster.process_nodes.images import ImageTable
+
+
+class NodeGrade(StrEnum):
+    """What brings Nodes to life that are more than fakes."""
+
+    PROCESS = "process"
+
+
+NodeOption = Annotated[
+    list[NodeGrade] | None,
+    typer.Option(
+        "--node",
+        help="Also run what plays the kubelet of real workloads, beside --kwok or not. process: an agent, for "
+        "every Node with the label kaito.sh/process-node=true. Pods bound to it run as processes of this machine, "
+        "without root; their logs are in logs/pods. Each Service has its address on this machine in the annotation "
+        "process-node.kaito.sh/address.",
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="FILE",
+        help="With --node process: a YAML file that says which command of this machine stands for which image, "
+        "beside the inference image's own: {images: [{pattern: 'busybox:*', programs: {sh: /bin/sh}}]}.",
+    ),
+]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +69,8 @@ def up(
             "Nothing is really executed.",
         ),
     ] = False,
+    node: NodeOption = None,
+    images: ImagesOption = None,
 ) -> None:
     """Run etcd, kube-apiserver, kube-controller-manager and kube-scheduler until Ctrl-C or SIGTERM.
 
@@ -47,8 +80,10 @@ def up(
     """
     from kaito.devcluster.foreground import run_until_signal
 
+    if images is not None and not node:
+        raise typer.BadParameter("does nothing without --node process", param_hint="--images")
     with _errors_as_text():
-        run_until_signal(directory, kwok=kwok)
+        run_until_signal(directory, kwok=kwok, process_nodes=bool(node), images=_table(images))
 
 
 @app.command()
@@ -74,6 +109,12 @@ def binaries(
         return
     for name, binary in found.items():
         print(f"{name:<24} {binary.version:<8} {binary.source:<19} {binary.path}")
+
+
+def _table(path: Path | None) -> ImageTable | None:
+    from kaito.devcluster.process_nodes.images import ImageTable
+
+    return None if path is None else ImageTable.load(path)
 
 
 def _as_json(binary: object) -> dict[str, str]:

@@ -9,17 +9,22 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from kaito.devcluster.binaries import ensure_binaries
 from kaito.devcluster.certificates import CertificateAuthority
+from kaito.devcluster.egress import Egress
 from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, KubectlError
 from kaito.devcluster.instance import Instance
 from kaito.devcluster.layout import Layout
 from kaito.devcluster.locks import FileLock
+from kaito.devcluster.node_agent import NodeAgent
 from kaito.devcluster.processes import Supervisor
-from kaito.devcluster.programs import ProgramName
+from kaito.devcluster.programs import NodeAgentName, ProgramName
 from kaito.devcluster.progress import Progress
+
+if TYPE_CHECKING:
+    from kaito.devcluster.process_nodes.images import ImageTable
 
 _START_TIMEOUT_S: Final = 90.0
 
@@ -39,6 +44,11 @@ class ControlPlane:
             ServiceAccounts, namespaces that finish deleting. Without it Pods need no ServiceAccount.
         kwok: Run kwok, which plays the kubelet of every Node with the annotation `kwok.x-k8s.io/node=fake`: such
             a Node becomes Ready, Pods bound to it run, those of Jobs succeed.
+        process_nodes: Run the agent that plays the kubelet of every Node with the label `kaito.sh/process-node=true`:
+            Pods bound to it run as processes of this machine, without root. It is started again when it ends unasked.
+            The API server reaches Pods, Services and logs through it.
+        images: With process nodes: which command of this machine stands for which image; by default, the inference
+            image's alone.
         directory: Where kubeconfig, logs and, while it runs, data lie. Kubeconfig and logs stay there at the end.
             By default a temporary folder that is removed.
         extra_flags: Flags to add to a program's own, by program; they win over ours.
@@ -52,6 +62,8 @@ class ControlPlane:
         scheduler: bool = False,
         controller_manager: bool = False,
         kwok: bool = False,
+        process_nodes: bool = False,
+        images: ImageTable | None = None,
         directory: Path | None = None,
         extra_flags: Mapping[ProgramName, Sequence[str]] | None = None,
         start_timeout_s: float = _START_TIMEOUT_S,
@@ -64,6 +76,9 @@ class ControlPlane:
             self._companions.append("kube-scheduler")
         if kwok:
             self._companions.append("kwok")
+        if images is not None and not process_nodes:
+            raise ValueError("images are for process nodes; give process_nodes=True, too")
+        self._process_nodes, self._images = process_nodes, images
         self._directory = directory
         self._extra_flags = dict(extra_flags or {})
         self._start_timeout_s = start_timeout_s
@@ -156,12 +171,17 @@ class ControlPlane:
             raise KubectlError(message, returncode=process.returncode, stderr=said)
         return stdout.decode()
 
-    async def stop_program(self, program: ProgramName) -> None:
-        """Kills one program and waits until it is gone; the others notice what they notice."""
-        await asyncio.to_thread(self._live.supervisor.stop, program)
+    async def stop_program(self, program: ProgramName | NodeAgentName) -> None:
+        """Kills one program and waits until it is gone; the others notice what they notice.
 
-    async def start_program(self, program: ProgramName) -> None:
-        """Starts a program that was stopped, on its old port and data; kube-apiserver is waited for until ready.
+        The agent of process nodes is asked to end, and ends its Pods' processes.
+        """
+        await asyncio.to_thread(self._live.stop, program)
+
+    async def start_program(self, program: ProgramName | NodeAgentName) -> None:
+        """Starts a program that was stopped, on its old port and data.
+
+        kube-apiserver and the agent of process nodes are waited for until ready.
 
         Raises:
             ProgramError: It did not start; has the tail of its log.
@@ -238,8 +258,14 @@ class ControlPlane:
         temporary = self._directory is None
         # The supervisor removes it too; this is for the case that it was killed.
         self._resources.callback(shutil.rmtree, layout.data, ignore_errors=True)
-        supervisor = Supervisor([layout.root if temporary else layout.data], keep_open=[lock.fileno()])
+        egress = self._egress(layout) if self._process_nodes else None
+        removed = [layout.root if temporary else layout.data, *([egress.folder] if egress else [])]
+        supervisor = Supervisor(removed, keep_open=[lock.fileno()])
         self._resources.callback(supervisor.close)
+        agent = None
+        if egress is not None:
+            agent = NodeAgent(layout, egress, supervisor, self._progress, self._images)
+            self._resources.callback(agent.close)
         return Instance(
             layout=layout,
             supervisor=supervisor,
@@ -248,7 +274,16 @@ class ControlPlane:
             service_accounts="kube-controller-manager" in self._companions,
             start_timeout_s=self._start_timeout_s,
             progress=self._progress,
+            agent=agent,
         )
+
+    def _egress(self, layout: Layout) -> Egress:
+        """Among the other files if its path is short enough for a socket."""
+        egress = Egress(layout.data / "egress")
+        if not egress.fits:
+            egress = Egress(Path(tempfile.mkdtemp(prefix="kaito-")))
+            self._resources.callback(shutil.rmtree, egress.folder, ignore_errors=True)
+        return egress
 
     def _make_directory(self) -> Path:
         if self._directory is not None:

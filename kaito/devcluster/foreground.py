@@ -10,18 +10,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import CancelledStartError
 from kaito.devcluster.programs import KUBERNETES_VERSION
 from kaito.devcluster.progress import Progress
 
+if TYPE_CHECKING:
+    from kaito.devcluster.process_nodes.images import ImageTable
+
 _CHECK_INTERVAL_S: Final = 1.0
 
 
 def run_until_signal(
-    directory: Path | None, *, kwok: bool, output: TextIO = sys.stdout, progress: Progress | None = None
+    directory: Path | None,
+    *,
+    kwok: bool,
+    process_nodes: bool = False,
+    images: ImageTable | None = None,
+    output: TextIO = sys.stdout,
+    progress: Progress | None = None,
 ) -> None:
     """Runs a control plane with controller manager and scheduler until SIGTERM or SIGINT, then ends it and returns.
 
@@ -31,6 +40,8 @@ def run_until_signal(
     Args:
         directory: Where kubeconfig and logs go, and stay; a temporary folder that is removed if None.
         kwok: Whether kwok plays the kubelet of Nodes with the annotation `kwok.x-k8s.io/node=fake`.
+        process_nodes: Whether an agent plays the kubelet of Nodes with the label `kaito.sh/process-node=true`.
+        images: Which command of this machine stands for which image there.
         output: Where the line of JSON goes.
         progress: Where progress goes; standard error by default.
 
@@ -38,7 +49,15 @@ def run_until_signal(
         DevClusterError: It could not start, or one of its programs ended unasked; nothing is left running.
     """
     shown = progress or Progress()
-    plane = ControlPlane(scheduler=True, controller_manager=True, kwok=kwok, directory=directory, progress=shown)
+    plane = ControlPlane(
+        scheduler=True,
+        controller_manager=True,
+        kwok=kwok,
+        process_nodes=process_nodes,
+        images=images,
+        directory=directory,
+        progress=shown,
+    )
     with _ending_signals(shown) as asked_to_end:
         try:
             _run(plane, asked_to_end, output, shown)

@@ -10,13 +10,14 @@ from typing import Final
 
 from kaito.devcluster.certificates import CertificateAuthority, write_service_account_keys
 from kaito.devcluster.commands import CommandLines, Ports
-from kaito.devcluster.errors import ProgramError
+from kaito.devcluster.errors import DevClusterError, ProgramError
 from kaito.devcluster.kubeconfig import write_kubeconfig
 from kaito.devcluster.layout import Layout
+from kaito.devcluster.node_agent import NodeAgent
 from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.devcluster.probe import ApiProbe, answers_ok
 from kaito.devcluster.processes import Command, Supervisor
-from kaito.devcluster.programs import ProgramName
+from kaito.devcluster.programs import NODE_AGENT, NodeAgentName, ProgramName
 from kaito.devcluster.progress import Progress
 
 _ADMIN: Final = "kaito-admin"
@@ -44,6 +45,7 @@ class Instance:
         service_accounts: bool,
         start_timeout_s: float,
         progress: Progress,
+        agent: NodeAgent | None = None,
     ) -> None:
         self.layout = layout
         self.supervisor = supervisor
@@ -53,6 +55,10 @@ class Instance:
         self._service_accounts = service_accounts
         self._start_timeout_s = start_timeout_s
         self._progress = progress
+        self._agent = agent
+        if agent is not None:
+            flags = [*agent.api_server_flags, *extra_flags.get("kube-apiserver", ())]
+            self._extra_flags = {**extra_flags, "kube-apiserver": flags}
         self._lines: CommandLines | None = None
 
     @property
@@ -75,11 +81,20 @@ class Instance:
     def add_user(self, name: str, groups: Sequence[str]) -> Path:
         return self._write_kubeconfig(self.layout.user_kubeconfig(name), name, groups)
 
-    def start_again(self, program: ProgramName) -> None:
+    def stop(self, program: ProgramName | NodeAgentName) -> None:
+        if program == NODE_AGENT:
+            self._node_agent.stop()
+        else:
+            self.supervisor.stop(program)
+
+    def start_again(self, program: ProgramName | NodeAgentName) -> None:
+        if program == NODE_AGENT:
+            return self._start_agent()
         command = self._command_lines.command(program)
         self.supervisor.start(command)
         if program == "kube-apiserver":
             self._wait(command, self.probe().is_ready)
+        return None
 
     def kubectl_command(self) -> list[str]:
         return [
@@ -100,6 +115,8 @@ class Instance:
         write_service_account_keys(pki("service-accounts.pub"), pki("service-accounts.key"))
         admin = self.ca.issue_client(_ADMIN, [_ADMIN_GROUP])
         admin.write(pki("admin.crt"), pki("admin.key"))
+        if self._agent is not None:
+            self._agent.prepare(self.ca)
 
     def _start_all(self, companions: Sequence[ProgramName]) -> None:
         ports = Ports(etcd=free_port(), api_server=free_port(), kwok=free_port())
@@ -129,12 +146,26 @@ class Instance:
         if "kwok" in companions:
             port = self._lines.ports.kwok
             self._wait(command("kwok"), lambda: answers_ok(f"http://{LOOPBACK}:{port}/healthz"))
+        if self._agent is not None:
+            self._write_kubeconfig(self.layout.program_kubeconfig(NODE_AGENT), f"system:{NODE_AGENT}", [_ADMIN_GROUP])
+            self._start_agent()
+            self._agent.keep()
         self._write_kubeconfig(self.layout.kubeconfig, _ADMIN, [_ADMIN_GROUP])
+
+    @property
+    def _node_agent(self) -> NodeAgent:
+        if self._agent is None:
+            raise DevClusterError("this control plane has no process nodes; make it with process_nodes=True")
+        return self._agent
+
+    def _start_agent(self) -> None:
+        self._node_agent.start()
+        self._wait(self._node_agent.command, self._node_agent.is_ready)
 
     def _forget_attempt(self) -> None:
         shutil.rmtree(self.layout.etcd)
         self.layout.etcd.mkdir(mode=0o700)
-        for log in self.layout.log("any").parent.iterdir():
+        for log in self.layout.log("any").parent.glob("*.log"):
             log.unlink()
 
     def probe(self) -> ApiProbe:

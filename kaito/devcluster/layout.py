@@ -43,6 +43,16 @@ class Layout:
         """kubectl's discovery cache; its usual place is shared by all clusters that ever had this port."""
         return self.data / "kubectl"
 
+    @property
+    def node_agent(self) -> Path:
+        """What the agent of process nodes keeps of pods, but for their logs."""
+        return self.data / "process-nodes"
+
+    @property
+    def pod_logs(self) -> Path:
+        """What the containers on process nodes wrote: `NAMESPACE_POD_UID/CONTAINER/RESTARTS.log`."""
+        return self.root / "logs" / "pods"
+
     def pki(self, name: str) -> Path:
         """A key or certificate."""
         return self.data / "pki" / name

@@ -33,6 +33,7 @@ class Command:
         env: Variables on top of this process's own.
         grace_s: Seconds between SIGTERM and SIGKILL at its end; 0 kills at once.
         inherits: False: `env` is all it gets, and nothing of this process's own.
+        may_end: Its end unasked is somebody else's to deal with, not an error that `Supervisor.check` tells.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     grace_s: float = 0.0
     inherits: bool = True
+    may_end: bool = False
 
     def log_tail(self, lines: int = _LOG_TAIL_LINES) -> str:
         """The last lines of its log."""
@@ -150,8 +152,8 @@ class Supervisor:
     def check(self) -> None:
         """Raises ProgramError, with the tail of its log, for a program that has ended."""
         for name, (_, code) in self._status().items():
-            if code is not None:
-                raise self._commands[name].failure(_describe_exit(code))
+            if code is not None and not self._commands[name].may_end:
+                raise self._commands[name].failure(describe_exit(code))
 
     def close(self) -> None:
         """Ends all programs, waits until they are gone and the folders removed, and ends the supervisor."""
@@ -194,7 +196,8 @@ class Supervisor:
         )
 
 
-def _describe_exit(code: int) -> str:
+def describe_exit(code: int) -> str:
+    """How a program ended, for people."""
     if code < 0:
         return f"was killed by signal {-code}; if nobody did it by hand, look for memory shortage in the kernel's log"
     return f"ended with exit status {code}"

@@ -12,6 +12,9 @@ ProgramName = Literal[
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok", "registry"
 ]
 PROGRAM_NAMES: Final[tuple[ProgramName, ...]] = get_args(ProgramName)
+NodeAgentName = Literal["process-nodes"]
+NODE_AGENT: Final[NodeAgentName] = "process-nodes"
+"""The agent of process nodes: a program of this package, which no binary has to be fetched for."""
 
 KUBERNETES_VERSION: Final = "v1.36.3"
 ETCD_VERSION: Final = "v3.6.8"

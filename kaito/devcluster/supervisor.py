@@ -98,7 +98,9 @@ class Children:
             if self._graces_s[name] > 0 and self._processes[name].poll() is None:
                 _signal_group(self._processes[name].pid, signal.SIGTERM)
                 deadline_s = max(deadline_s, time.monotonic() + self._graces_s[name])
-        while time.monotonic() < deadline_s and any(self._processes[name].poll() is None for name in names):
+        while time.monotonic() < deadline_s and any(
+            self._processes[name].poll() is None for name in names if self._graces_s[name] > 0
+        ):
             time.sleep(_POLL_INTERVAL_S)
         for name in names:
             # The group, and also when its leader is gone: what it started may still be there.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from kaito.client import Client, Config
     from kaito.devcluster.controlplane import ControlPlane
+    from kaito.devcluster.process_nodes.images import ImageTable
     from kaito.devcluster.programs import ProgramName
 
 _NAMESPACES: Final = "/api/v1/namespaces"
@@ -40,6 +41,8 @@ class ControlPlaneOptions(TypedDict, total=False):
     scheduler: bool
     controller_manager: bool
     kwok: bool
+    process_nodes: bool
+    images: ImageTable | None
     directory: Path | None
     extra_flags: Mapping[ProgramName, Sequence[str]] | None
     start_timeout_s: float
