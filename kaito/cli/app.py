@@ -46,6 +46,7 @@ COMMANDS = {
     "models": LazyCommand("kaito.cli.catalog:models", "List the models that a Workspace can name."),
     "skus": LazyCommand("kaito.cli.catalog:skus", "List the GPU instance types that a Workspace can name."),
     "estimate": LazyCommand("kaito.cli.estimate:estimate", "Nodes and GPUs that a model takes, and why."),
+    "chat": LazyCommand("kaito.cli.chat.command:chat", "Talk to the model of a Workspace, in any cluster."),
     "explain": LazyCommand("kaito.cli.explain.command:app", "Say why a Workspace is not ready, and what to do."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 import msgspec
@@ -18,7 +19,7 @@ from kaito.client.observed import ObservedTransport
 from kaito.client.reader import Reader
 from kaito.client.results import ObjectList, WatchEvent
 from kaito.client.subresources import ScaleClient, SubresourceClient
-from kaito.client.transport import AiohttpTransport, Request, Response, Transport
+from kaito.client.transport import AiohttpTransport, Request, Response, ResponseStream, Transport
 from kaito.client.writer import WriteOptions, Writer, refuse_parts
 from kaito.kube.authentication_v1 import TokenRequestStatus
 from kaito.kube.object_key import ObjectKey
@@ -347,6 +348,22 @@ class Client(Writer):
             async for batch in wire.lines(stream.chunks()):
                 for line in batch:
                     yield _watch_event(kind, line, request, stream.headers)
+        finally:
+            await stream.aclose()
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[ResponseStream]:
+        """Sends a request of any kind, and gives its answer, whatever its status, as it comes; it is tried once.
+
+        Logs that are followed, and what stands behind the API server's proxy (``services/NAME:PORT/proxy/…``).
+        Leaving the block drops the connection.
+
+        Raises:
+            TransportError: no answer.
+        """
+        stream = await self.transport.stream(request)
+        try:
+            yield stream
         finally:
             await stream.aclose()
 
