@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -190,7 +191,7 @@ class Registry:
                     method,
                     url,
                     headers={**headers, **({"Authorization": header} if header else {})},
-                    data=data,
+                    data=None if data is None else io.BytesIO(data),
                     # aiohttp leaves Authorization behind where a redirect leads to another host.
                     allow_redirects=method in _READS,
                 )

@@ -127,7 +127,7 @@ class _Blob:
                     self._file.remove()
                     raise DigestMismatchError(
                         f"{self._registry.reference}: the registry's blob {digest} has other bytes than its digest "
-                        "says; it is broken there or on the way: push it again"
+                        "says; it is broken there or on the way; have it removed there, and push it again"
                     )
             self._file.rename(self._path)
         self._progress.reach(digest, size)
