@@ -28,7 +28,7 @@ help: ## List the targets
 setup: $(VENV) ## Virtual environment in .venv and control-plane binaries; seconds when warm, no root
 	@$(BIN)/kaito devcluster binaries
 
-quickstart: setup ## From nothing to a ready Workspace on this machine, then clean up
+quickstart: setup ## From nothing to an answer of a model on this machine, then clean up
 	@$(BIN)/kaito quickstart
 
 test: $(VENV) lint ## Lint, unit tests and integration tests

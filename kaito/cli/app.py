@@ -36,7 +36,8 @@ class LazyCommand:
 
 COMMANDS = {
     "quickstart": LazyCommand(
-        "kaito.cli.quickstart:quickstart", "From nothing to a ready Workspace on this machine, then clean up."
+        "kaito.cli.quickstart.command:quickstart",
+        "From nothing to an answer of a model on this machine, then clean up.",
     ),
     "devcluster": LazyCommand("kaito.cli.devcluster:app", "A real Kubernetes control plane on this machine."),
     "push": LazyCommand("kaito.cli.push:push", "Push a LoRA adapter's folder to a registry, as an image."),

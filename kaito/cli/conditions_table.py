@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from kaito.kube.meta_v1 import Condition
 
@@ -28,6 +29,7 @@ class ConditionsTable:
         self._main = frozenset(main)
         self._began = time.monotonic()
         self._turned: dict[str, tuple[str, str, float]] = {}
+        self._note = ""
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -52,12 +54,22 @@ class ConditionsTable:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
 
+    def note(self, text: str) -> None:
+        """Says what is waited for meanwhile: below the table, or in a line of its own whenever that changes."""
+        if text == self._note:
+            return
+        self._note = text
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        elif text:
+            self._console.print(f"    {time.monotonic() - self._began:5.1f} s  {text}", markup=False)
+
     def _tell(self, name: str, status: str, message: str, since_s: float) -> None:
         if self._live is None:
             self._console.print(f"    {since_s:5.1f} s  {name:18} {status:8} {message}", markup=False)
 
-    def _table(self) -> Table:
+    def _table(self) -> RenderableType:
         table = Table("CONDITION", "STATUS", "SINCE", "MESSAGE", box=None, pad_edge=False)
         for name, (status, message, since_s) in self._turned.items():
             table.add_row(name, f"[{_COLOURS[status]}]{status}[/]", f"{since_s:.1f} s", message)
-        return table
+        return Group(table, Text(self._note, style="yellow")) if self._note else table

@@ -11,6 +11,7 @@ from kaito.client.config import Config
 from kaito.devcluster.egress import Egress
 from kaito.devcluster.process_nodes.images import ImageTable
 from kaito.devcluster.process_nodes.network import network
+from kaito.devcluster.process_nodes.node_keeper import NodeKeeper
 from kaito.devcluster.process_nodes.pod_records import KUBELETS, BackOff
 from kaito.devcluster.process_nodes.pod_sandbox import PodSandbox
 from kaito.devcluster.process_nodes.pod_worker import Tools
@@ -64,6 +65,9 @@ async def agent(
         stack.push_async_callback(pods.aclose)
         manager.add(programs)
         manager.add(pods.controller)
+        keeper = NodeKeeper(manager.client, options.images)
+        keeper.watch(manager.cache)
+        manager.add(keeper)
         logs = options.directory / "logs"
         await stack.enter_async_context(
             network(manager.client, manager.cache, logs=logs, find_pod=pods.find, egress=options.egress)

@@ -1,0 +1,7 @@
+"""What the quickstart may fail with."""
+
+from __future__ import annotations
+
+
+class QuickstartError(Exception):
+    """A step of the quickstart failed; the text says which, why, and what to do next."""

@@ -1,0 +1,84 @@
+"""What --keep leaves running: its addresses, and every turn of a condition until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+
+from kaito.api import keys
+from kaito.api.kaito_v1beta1 import Workspace
+from kaito.cli.quickstart.act import Act
+from kaito.cli.quickstart.chat import curl
+from kaito.cli.quickstart.screen import Screen
+from kaito.client.errors import KubeError
+from kaito.devcluster.controlplane import ControlPlane
+from kaito.runtime.manager import Manager
+
+_LOOK_AGAIN_S = 0.5
+
+
+async def keep(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Sequence[Act], *, serves: bool) -> None:
+    """Prints the addresses, and tells what happens until SIGINT or SIGTERM.
+
+    Raises:
+        QuickstartError: a program of the cluster has ended, and cannot be started anew.
+    """
+    for act in acts if serves else ():
+        address = await act.address()
+        screen.plain(f"kept: {act.workspace.name} answers at {address}\n      {curl(address)}")
+    _addresses(screen, cluster, manager, acts, serves=serves)
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+    telling = asyncio.create_task(_tell(screen, manager, acts), name="what happens meanwhile")
+    waiting = asyncio.create_task(interrupted.wait(), name="Ctrl-C")
+    try:
+        await asyncio.wait({telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if telling.done():
+            telling.result()
+    finally:
+        telling.cancel()
+        waiting.cancel()
+        await asyncio.wait({telling, waiting})
+
+
+def _addresses(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Sequence[Act], *, serves: bool) -> None:
+    bound = manager.addresses
+    name = acts[0].workspace.name
+    lines = [
+        f"kept: export KUBECONFIG={cluster.kubeconfig}",
+        *([f"      kaito chat {name}"] if serves else []),
+        f"      kaito explain workspace {name}",
+        f"      metrics of the operator at http://127.0.0.1:{bound['metrics'].port}/metrics, "
+        f"health at http://127.0.0.1:{bound['health'].port}/readyz?verbose",
+        f"      logs in {cluster.data_dir}",
+        "      Ctrl-C cleans up",
+    ]
+    screen.plain("\n".join(lines))
+
+
+async def _tell(screen: Screen, manager: Manager, acts: Sequence[Act]) -> None:
+    """A line for each turn of a condition, and for what a pod waits for."""
+    told: dict[tuple[str, str], str] = {}
+    while True:
+        for act in acts:
+            act.check()
+            news = {("pod", act.workspace.name): await act.waits_for(), **await _conditions(manager, act)}
+            for key, text in news.items():
+                if told.get(key, text) != text and text:
+                    screen.plain(f"{time.strftime('%H:%M:%S')}  {act.workspace.name}  {text}")
+                told[key] = text
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _conditions(manager: Manager, act: Act) -> dict[tuple[str, str], str]:
+    try:
+        found = [item for item in await manager.client.list(Workspace) if item.key == act.workspace]
+    except KubeError:
+        return {}
+    main = (keys.RESOURCE_READY, keys.INFERENCE_READY)
+    conditions = [each for item in found for each in item.status.conditions if each.type in main]
+    return {(each.type, act.workspace.name): f"{each.type} {each.status}: {each.message}" for each in conditions}
