@@ -17,6 +17,7 @@ from kaito.devcluster.egress import Egress
 from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, KubectlError
 from kaito.devcluster.instance import Instance
 from kaito.devcluster.layout import Layout
+from kaito.devcluster.lifecycle import Started
 from kaito.devcluster.locks import FileLock
 from kaito.devcluster.node_agent import NodeAgent
 from kaito.devcluster.processes import Supervisor
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _START_TIMEOUT_S: Final = 90.0
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """A Kubernetes control plane of its own, on free ports of loopback, gone without trace at the end.
 
     Use it as a context manager, asynchronous or not; entering it starts the programs (3 to 5 s) and returns when the
@@ -82,7 +83,7 @@ class ControlPlane:
         self._directory = directory
         self._extra_flags = dict(extra_flags or {})
         self._start_timeout_s = start_timeout_s
-        self._progress = progress or Progress()
+        super().__init__(progress)
         self._resources = contextlib.ExitStack()
         self._running: Instance | None = None
 
@@ -222,23 +223,6 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-    async def __aenter__(self) -> Self:
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
-        try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            self._progress.cancel()
-            await asyncio.wait([starting])
-            if starting.exception() is None:
-                await asyncio.to_thread(self.stop)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await asyncio.shield(asyncio.to_thread(self.stop))
 
     @property
     def _live(self) -> Instance:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import yaml
 
 from kaito.devcluster.binaries import ensure_binaries
 from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, ProgramError
+from kaito.devcluster.lifecycle import Started
 from kaito.devcluster.locks import FileLock
 from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.devcluster.probe import accepts
@@ -45,7 +44,7 @@ class TokenAccess:
     certificates: Path
 
 
-class Registry:
+class Registry(Started):
     """An image registry on loopback, gone at the end; its images stay in `directory`.
 
     Use it as an asynchronous context manager. Nothing of it survives this process, `kill -9` included.
@@ -71,7 +70,7 @@ class Registry:
             raise ValueError("a registry takes passwords or tokens, not both")
         self._directory, self._wanted_port = directory.absolute(), port
         self._htpasswd, self._token = htpasswd, token
-        self._progress = progress or Progress()
+        super().__init__(progress)
         self._resources = contextlib.ExitStack()
         self._supervisor: Supervisor | None = None
         self._port = 0
@@ -117,23 +116,6 @@ class Registry:
         """Ends it; harmless if it does not run."""
         self._supervisor = None
         self._resources.close()
-
-    async def __aenter__(self) -> Self:
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
-        try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            self._progress.cancel()
-            await asyncio.wait([starting])
-            if starting.exception() is None:
-                await asyncio.to_thread(self.stop)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await asyncio.shield(asyncio.to_thread(self.stop))
 
     def _launch(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from kaito.oci.errors import FolderError, LayerError
 
@@ -323,7 +323,8 @@ def _opened(layer: Path) -> Iterator[IO[bytes]]:
             yield raw
             return
         with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield unpacked  # type: ignore[misc]  # GzipFile has what IO[bytes] promises, and is none by name
+            # It has what IO[bytes] promises, and is none by name.
+            yield cast(IO[bytes], unpacked)
 
 
 def _parts(name: str) -> tuple[str, ...]:

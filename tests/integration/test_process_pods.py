@@ -25,12 +25,12 @@ from kaito.testing import eventually
 
 FIRST_BACK_OFF_S = 0.5
 IMAGE = "test:1"
-WORK = {"name": "work", "mountPath": "/work"}
+WORK = {"name": "work", "mountPath": "/scratch"}
 SERVER = """
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if not os.path.exists("/work/sick") else 503)
+        self.send_response(200 if not os.path.exists("/scratch/sick") else 503)
         self.end_headers()
     def log_message(self, *_): pass
 print("serving", flush=True)
@@ -181,7 +181,7 @@ async def test_a_server_becomes_ready_as_its_probe_says_and_is_restarted_when_it
         "startupProbe": {**probe, "failureThreshold": 30},
         "readinessProbe": probe,
         "livenessProbe": {
-            "exec": {"command": ["test", "!", "-e", "/work/sick"]},
+            "exec": {"command": ["test", "!", "-e", "/scratch/sick"]},
             "periodSeconds": 1,
             "failureThreshold": 1,
         },
@@ -237,11 +237,11 @@ async def test_init_containers_run_in_order_and_one_that_fails_holds_the_pod_bac
         return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], "volumeMounts": [WORK]}
 
     inits = [
-        init("one", "sleep 0.3; touch /work/one"),
-        init("two", "test -e /work/one && ! test -e /work/main && touch /work/two"),
+        init("one", "sleep 0.3; touch /scratch/one"),
+        init("two", "test -e /scratch/one && ! test -e /scratch/main && touch /scratch/two"),
     ]
     await pods.create(
-        "good", pods.spec("sh", "-c", "touch /work/main; test -e /work/two && sleep 60", initContainers=inits)
+        "good", pods.spec("sh", "-c", "touch /scratch/main; test -e /scratch/two && sleep 60", initContainers=inits)
     )
     await pods.create("bad", pods.spec("true", initContainers=[init("one", "exit 7")], restartPolicy="Never"))
     pod = await pods.until("good", ready)

@@ -173,7 +173,10 @@ async def test_of_several_credentials_the_one_that_fits_is_found(closed: Registr
         closed.address: {"username": USER, "password": PASSWORD},
     }
     (adapter.parent / "config.json").write_text(json.dumps({"auths": both}))
-    await push(closed.address, "team/a:1", adapter, load_keyring([adapter.parent / "config.json"], {}))
+    keys = load_keyring([adapter.parent / "config.json"], {})
+    pushed = await push(closed.address, "team/a:1", adapter, keys)
+    assert await push(closed.address, "team/b:1", adapter, keys) == pushed
+    assert len(await pull(closed.address, "team/a:1", adapter.parent / "blobs", keys)) == 1
 
 
 async def test_bearer_tokens_are_fetched_for_what_is_done_and_again_when_they_run_out(adapter: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -166,7 +167,7 @@ def _talk(session: Session, how: How) -> None:
         session.ask(how.message)
     elif sys.stdin.isatty():
         with suppress(ImportError):
-            import readline  # noqa: F401 - input() has a history, and keys to edit with, once it is imported
+            import_module("readline")  # from then on input() has a history, and keys to edit with
         session.quiet = False
         typer.echo(f"{session.conversation.model}; /help lists the commands, Ctrl-D ends", err=True)
         session.talk(lambda: input("> "))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from kaito.kube.core_v1 import ContainerState, ContainerStatus, Pod
 from kaito.kube.pod_v1 import Container
@@ -161,11 +161,11 @@ class ContainerRecord:
         ended = Ended(code, "Error" if code else "Completed", now, self.state.started_at, message, self.state.run)
         return replace(self, state=ended, ends=before + 1, delay_s=delay_s, retry_at=now + timedelta(seconds=delay_s))
 
-    def with_running(self, **changes: object) -> ContainerRecord:
+    def with_running(self, **changes: Any) -> ContainerRecord:
         """With changes to its state while it runs; else as it is."""
         if not isinstance(self.state, Running):
             return self
-        return replace(self, state=replace(self.state, **changes))  # type: ignore[arg-type]
+        return replace(self, state=replace(self.state, **changes))
 
 
 Records = Mapping[str, ContainerRecord]
