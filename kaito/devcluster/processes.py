@@ -32,7 +32,7 @@ class Command:
         folder: Its working folder.
         env: Variables on top of this process's own.
         grace_s: Seconds between SIGTERM and SIGKILL at its end; 0 kills at once.
-        inherits: False: `env` is all it gets, and nothing of this process's own.
+        inherits: False: `env`, and KAITO_PROGRAM with its name, is all it gets, and nothing of this process's own.
         may_end: Its end unasked is somebody else's to deal with, not an error that `Supervisor.check` tells.
     """
 

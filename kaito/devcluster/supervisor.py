@@ -5,7 +5,9 @@ It runs as a process of its own, by its path and on the standard library alone, 
 on standard output. It ends when its input ends, when the parent dies, or on SIGTERM: then it ends its children,
 waits for them, and removes the folders it was given. The input alone is not enough of a sign, since a process that
 the parent forked keeps the pipe open; so the parent is also watched through a pidfd where the system has them.
-The children in turn are told by the kernel (PR_SET_PDEATHSIG) to die with the supervisor.
+The children in turn are told by the kernel (PR_SET_PDEATHSIG) to die with the supervisor. What they leave in a session
+of its own, as daemons are, is adopted by the supervisor (PR_SET_CHILD_SUBREAPER) when its parent ends. It is known by
+the variable KAITO_PROGRAM and goes with its program; what has cleared its variables goes with the supervisor.
 
 Requests:
     {"op": "start", "name": N, "argv": [...], "env": {...}, "cwd": D, "log": F, "grace_s": S} -> {"pid": 7}
@@ -30,9 +32,12 @@ import time
 from collections.abc import Callable, Sequence
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_MARK = "KAITO_PROGRAM"
 _POLL_INTERVAL_S = 0.01
 _LOST_PARENT_POLL_S = 1.0
 _REMOVAL_ATTEMPTS = 5
+_STRAYS_S = 2.0
 
 
 class Children:
@@ -52,7 +57,7 @@ class Children:
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 argv,
-                env=env,
+                env={**env, _MARK: name},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -81,15 +86,18 @@ class Children:
         if process.poll() is None:
             raise ValueError(f"{name} is still running as process {process.pid}")
         _signal_group(process.pid, signal.SIGKILL)
+        self._end_strays(name)
         del self._processes[name], self._graces_s[name]
         return {"code": process.returncode}
 
     def stop_all(self) -> None:
         """Ends all programs, at the same time."""
         self._end(list(self._processes))
+        self._end_strays(None)
 
     def status(self) -> dict[str, object]:
         """Process ids and exit codes; a code below zero is a signal, null means running."""
+        self._reap()
         return {"programs": {name: {"pid": each.pid, "code": each.poll()} for name, each in self._processes.items()}}
 
     def _end(self, names: Sequence[str]) -> None:
@@ -107,6 +115,34 @@ class Children:
             _signal_group(self._processes[name].pid, signal.SIGKILL)
         for name in names:
             self._processes[name].wait()
+            self._end_strays(name)
+
+    def _end_strays(self, name: str | None) -> None:
+        """Kills what a program left behind outside its group; None: what any has."""
+        deadline_s = time.monotonic() + _STRAYS_S
+        leaders = {each.pid for each in self._processes.values()}
+        while True:
+            self._reap()
+            strays = [pid for pid in _children() if pid not in leaders and (name is None or _mark(pid) == name)]
+            if not strays or time.monotonic() > deadline_s:
+                return
+            for pid in strays:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            # What these had started is adopted once they are gone.
+            time.sleep(_POLL_INTERVAL_S)
+
+    def _reap(self) -> None:
+        """Takes note of ends: of programs, and of processes that were adopted, which nobody else asks after."""
+        if sys.platform != "linux":
+            return  # nothing is adopted there
+        leaders = {each.pid: each for each in self._processes.values() if each.returncode is None}
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in leaders:
+                    leaders[ended.si_pid].poll()
+                else:
+                    os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -115,6 +151,7 @@ def main(arguments: Sequence[str]) -> None:
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_of_service)
+    _adopt_orphans()
     children = Children()
     with contextlib.suppress(SystemExit):
         _serve(children, parent_pid)
@@ -188,6 +225,34 @@ def _tie_to_parent(supervisor_pid: int) -> Callable[[], None] | None:
             os._exit(1)
 
     return tie
+
+
+def _adopt_orphans() -> None:
+    """Asks the kernel that what descendants leave behind becomes a child of this process; Linux alone can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _children() -> list[int]:
+    """The processes whose parent this one is, as far as the system tells in /proc."""
+    own = str(os.getpid())
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as stat:
+            # The name before it may have anything in it, parentheses too.
+            state, parent = stat.read().rpartition(")")[2].split()[:2]
+            if parent == own and state != "Z":
+                found.append(int(pid))
+    return found
+
+
+def _mark(pid: int) -> str:
+    """Which program a process belongs to; empty if that cannot be told."""
+    prefix = f"{_MARK}=".encode()
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as variables:
+        found = (each for each in variables.read().split(b"\0") if each.startswith(prefix))
+        return next(found, b"").removeprefix(prefix).decode(errors="replace")
+    return ""
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

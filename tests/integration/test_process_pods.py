@@ -65,7 +65,8 @@ class Agent:
         self._process.wait()
 
     def stop(self) -> None:
-        assert self._process is not None
+        if self._process is None or self._process.returncode is not None:
+            return
         self._process.terminate()
         try:
             code = self._process.wait(20)
@@ -307,12 +308,18 @@ async def test_an_image_that_is_not_there_backs_off(agent: Agent, pods: Pods) ->
 
 
 async def test_a_killed_agent_leaves_no_process_and_the_next_one_takes_up_its_pods(agent: Agent, pods: Pods) -> None:
-    await pods.create("one", pods.spec("sh", "-c", POLITE))
+    work = [{"name": "work", "emptyDir": {"medium": "Memory"}}]
+    await pods.create("one", pods.spec("sh", "-c", f"setsid sleep 60 & touch /scratch/one; {POLITE}", volumes=work))
     await pods.create("two", pods.spec("sh", "-c", POLITE, restartPolicy="Never"))
     before = await pods.until("one", ready)
     await pods.until("two", ready)
+    memory = (agent.directory / "pods" / before.metadata.uid / "volumes" / "work").resolve()
+    await eventually((memory / "one").exists)
+    orphan = agent.directory / "pods" / "deleted-meanwhile"
+    orphan.mkdir()
     agent.kill()
     await eventually(lambda: not agent.processes())
+    await eventually(lambda: not memory.exists())
     agent.start()
     pod = await pods.until("one", lambda pod: ready(pod) and main(pod).restart_count == 1)
     ended = main(pod).last_state.terminated
@@ -321,6 +328,10 @@ async def test_a_killed_agent_leaves_no_process_and_the_next_one_takes_up_its_po
     assert pod.status.pod_ip == before.status.pod_ip
     pod = await pods.until("two", lambda pod: pod.status.phase == "Failed")
     assert main(pod).restart_count == 0
+    assert not orphan.exists()
+    await eventually((memory / "one").exists)
+    agent.stop()
+    assert not memory.parent.parent.exists()
 
 
 async def test_a_container_killed_by_a_signal_tells_so_and_its_children_die_with_it(agent: Agent, pods: Pods) -> None:

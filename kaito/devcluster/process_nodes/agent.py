@@ -10,13 +10,13 @@ from pathlib import Path
 from kaito.client.config import Config
 from kaito.devcluster.egress import Egress
 from kaito.devcluster.process_nodes.images import ImageTable
+from kaito.devcluster.process_nodes.leftovers import Leftovers, programs_of
 from kaito.devcluster.process_nodes.network import network
 from kaito.devcluster.process_nodes.node_keeper import NodeKeeper
 from kaito.devcluster.process_nodes.pod_records import KUBELETS, BackOff
 from kaito.devcluster.process_nodes.pod_sandbox import PodSandbox
 from kaito.devcluster.process_nodes.pod_worker import Tools
 from kaito.devcluster.process_nodes.pods import MakeSandbox, PodReconciler
-from kaito.devcluster.process_nodes.programs import Programs
 from kaito.kube.core_v1 import Pod
 from kaito.runtime.manager import Manager
 
@@ -59,7 +59,7 @@ async def agent(
         return PodSandbox(pod, manager.api_reader, options.images, options.directory, address, api_server=config.host)
 
     async with AsyncExitStack() as stack:
-        programs = await stack.enter_async_context(Programs())
+        programs = await stack.enter_async_context(programs_of(options.directory))
         tools = Tools(programs, options.backoff)
         pods = PodReconciler(manager.client, manager.events, tools, make_sandbox or usual_sandbox)
         stack.push_async_callback(pods.aclose)
@@ -68,6 +68,7 @@ async def agent(
         keeper = NodeKeeper(manager.client, options.images)
         keeper.watch(manager.cache)
         manager.add(keeper)
+        manager.add(Leftovers(manager.api_reader, options.directory))
         logs = options.directory / "logs"
         await stack.enter_async_context(
             network(manager.client, manager.cache, logs=logs, find_pod=pods.find, egress=options.egress)

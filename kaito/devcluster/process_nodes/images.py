@@ -118,8 +118,8 @@ class ImageTable:
     def _missing(self, reference: str) -> str:
         patterns = ", ".join(image.pattern for image in self.images) or "nothing"
         return (
-            f'Failed to pull image "{reference}": this node runs no containers, and no command of its machine stands '
-            f"for this image; the agent's table of images has {patterns}: use one of these, or give the agent a table "
+            f"{reference}: this node runs no containers, and no command of its machine stands for this image; the "
+            f"agent's table of images has {patterns}: use one of these, or give the agent a table "
             f"with an entry for it (--images FILE)"
         )
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shlex
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -56,7 +56,8 @@ class PodSandbox:
         self._images = images
         self._directory = directory
         self._folder = directory / "pods" / pod.metadata.uid
-        self._volumes = volumes.Volumes(pod, client, self._folder / "volumes", address)
+        self._memory = volumes.memory_folder(directory)
+        self._volumes = volumes.Volumes(pod, client, self._folder / "volumes", address, self._memory)
         self._api_server = urlsplit(api_server)
         # Of each container that was to be started, its variables: a mount's subPathExpr may have them in it.
         self._known: dict[str, dict[str, str]] = {}
@@ -108,7 +109,7 @@ class PodSandbox:
 
     async def remove(self) -> None:
         """See `Sandbox.remove`."""
-        await asyncio.to_thread(volumes.remove, self._folder)
+        await asyncio.to_thread(volumes.remove, self._folder, self._memory)
 
     def _container_folder(self, container: Container) -> Path:
         folder = self._folder / "containers" / container.name
@@ -170,19 +171,22 @@ class PodSandbox:
         return folder / f"{restarts}.log"
 
 
-async def remove_orphans(directory: Path, uids: Collection[str]) -> list[str]:
+async def remove_orphans(directory: Path, living: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
     """Removes the folders of pods that are no more, as after an agent that was killed; their logs stay.
 
     Args:
         directory: the agent's.
-        uids: of the pods that there are.
+        living: asks for the uids of the pods that there are.
 
     Returns:
         The uids of those removed.
     """
-    folders = [path for path in (directory / "pods").glob("*") if path.name not in uids]
+    found = [*(directory / "pods").glob("*")]
+    # Asked after the look, or a pod that came in between would lose its folder.
+    uids = await living() if found else ()
+    folders = [path for path in found if path.name not in uids]
     for folder in folders:
-        await asyncio.to_thread(volumes.remove, folder)
+        await asyncio.to_thread(volumes.remove, folder, volumes.memory_folder(directory))
     return sorted(folder.name for folder in folders)
 
 

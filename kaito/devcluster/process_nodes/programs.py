@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from signal import Signals
 from typing import Final
 
@@ -45,15 +46,22 @@ class Program:
 
 
 class Programs:
-    """Starts, signals and watches programs. An async context; at its end everything is ended."""
+    """Starts, signals and watches programs. An async context; at its end everything is ended.
 
-    def __init__(self) -> None:
+    Args:
+        remove: folders that are removed once all programs are gone, also when this process is killed.
+        keep_open: descriptors that live as long as any program, such as a lock on a folder in use.
+    """
+
+    def __init__(self, remove: Sequence[Path] = (), keep_open: Sequence[int] = ()) -> None:
+        self._remove = remove
+        self._keep_open = keep_open
         self._programs: dict[str, Program] = {}
         self._some = asyncio.Event()
         self._supervisor: Supervisor | None = None
 
     async def __aenter__(self) -> Programs:
-        self._supervisor = await asyncio.to_thread(Supervisor)
+        self._supervisor = await asyncio.to_thread(Supervisor, self._remove, self._keep_open)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
@@ -38,13 +39,15 @@ class Volumes:
         client: where ConfigMaps and Secrets are read, and tokens are got.
         folder: in which each volume gets its folder, or a link to where it is.
         address: the pod's, as the cluster knows it.
+        memory: where emptyDirs in memory are made; see `memory_folder`.
     """
 
-    def __init__(self, pod: Pod, client: Client, folder: Path, address: str) -> None:
+    def __init__(self, pod: Pod, client: Client, folder: Path, address: str, memory: Path) -> None:
         self.pod = pod
         self._client = client
         self._folder = folder
         self._address = address
+        self._memory = memory
         self._tokens = ServiceAccountTokens(client)
 
     async def make(self) -> None:
@@ -89,7 +92,8 @@ class Volumes:
         elif volume.host_path is not None:
             _link(folder, _host_path(volume.host_path.path, volume.host_path.type or ""))
         elif volume.empty_dir is not None or source.keys() == {"name"}:
-            _empty_dir(folder, volume.empty_dir or EmptyDirVolumeSource(), self.pod.metadata.uid)
+            memory = self._memory / self.pod.metadata.uid / volume.name
+            _empty_dir(folder, volume.empty_dir or EmptyDirVolumeSource(), memory)
         else:
             [other] = source.keys() - {"name"}
             raise ValueError(
@@ -144,15 +148,16 @@ class Volumes:
         return {_inside(item["path"]): (data[item["key"]], item.get("mode")) for item in items if item["key"] in data}
 
 
-def remove(folder: Path) -> None:
-    """Removes a pod's folder and what its volumes have elsewhere in memory; what hostPath volumes lead to stays."""
-    for link in (folder / "volumes").glob("*"):
-        if link.is_symlink() and link.readlink().parent == _MEMORY and link.readlink().name.startswith(_PREFIX):
-            _remove_tree(link.readlink())
+def memory_folder(directory: Path) -> Path:
+    """Where the agent of a directory has its pods' emptyDirs in memory. They go when it ends, as when a node does."""
+    return _MEMORY / f"kaito-pods-{sha256(str(directory.resolve()).encode()).hexdigest()[:16]}"
+
+
+def remove(folder: Path, memory: Path | None = None) -> None:
+    """Removes a pod's folder, and its volumes in memory; what hostPath volumes lead to stays."""
+    if memory is not None:
+        remove(memory / folder.name)
     _remove_tree(folder)
-
-
-_PREFIX: Final = "kaito-pod-"
 
 
 def _inside(path: str) -> str:
@@ -162,12 +167,12 @@ def _inside(path: str) -> str:
     return str(PurePosixPath(path))
 
 
-def _empty_dir(folder: Path, source: EmptyDirVolumeSource, uid: str) -> None:
+def _empty_dir(folder: Path, source: EmptyDirVolumeSource, memory: Path) -> None:
     if source.medium == "Memory" and os.access(_MEMORY, os.W_OK):
-        memory = _MEMORY / f"{_PREFIX}{uid}-{folder.name}"
-        memory.mkdir(exist_ok=True, mode=0o700)
-        if memory.is_symlink() or memory.stat().st_uid != os.getuid():
-            raise ValueError(f"{memory} is somebody else's; remove it")
+        for each in (memory.parent.parent, memory.parent, memory):
+            each.mkdir(exist_ok=True, mode=0o700)
+            if each.is_symlink() or each.stat().st_uid != os.getuid():
+                raise ValueError(f"{each} is somebody else's; remove it")
         _link(folder, memory)
     else:
         folder.mkdir(exist_ok=True, mode=0o700)

@@ -147,7 +147,8 @@ async def test_a_program_may_get_nothing_of_the_parents_environment(
     command = Command("program", ["/usr/bin/env"], tmp_path / "log", tmp_path, env={"WORD": "own"}, inherits=False)
     supervisor.start(command)
     await exited(supervisor)
-    assert command.log_tail() == "WORD=own"
+    # And the name that what it starts is known by.
+    assert command.log_tail() == "WORD=own\nKAITO_PROGRAM=program"
 
 
 async def test_a_program_with_a_grace_may_wind_down(supervisor: Supervisor, tmp_path: Path) -> None:
@@ -173,6 +174,41 @@ async def test_what_a_program_started_goes_with_it(supervisor: Supervisor, tmp_p
     grandchild = int(await eventually(command.log_tail))
     supervisor.stop("program")
     await eventually(lambda: not alive(grandchild))
+
+
+DAEMON = "(setsid sleep 60 & echo $! >> daemons) &"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody adopts them")
+async def test_a_daemon_goes_with_the_program_that_started_it_and_no_other(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    supervisor.start(shell(tmp_path, f"{DAEMON} wait; sleep 0.2", "ends"))
+    daemons = tmp_path / "daemons"
+    [first] = await eventually(lambda: _numbers(daemons))
+    supervisor.start(shell(tmp_path, f"{DAEMON} sleep 60", "stays"))
+    second = (await eventually(lambda: _numbers(daemons)[1:]))[0]
+    await exited(supervisor, "ends")
+    assert alive(first)
+    supervisor.forget("ends")
+    assert not alive(first)
+    assert alive(second)
+    supervisor.stop("stays")
+    assert not alive(second)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody adopts them")
+async def test_a_daemon_without_variables_goes_with_the_supervisor(tmp_path: Path) -> None:
+    running = Supervisor()
+    running.start(shell(tmp_path, "(setsid env -i sleep 60 & echo $! >> daemons) & wait"))
+    [daemon] = await eventually(lambda: _numbers(tmp_path / "daemons"))
+    await exited(running)
+    running.close()
+    assert not alive(daemon)
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
 def test_close_ends_all_programs_and_removes_the_folders(tmp_path: Path) -> None:

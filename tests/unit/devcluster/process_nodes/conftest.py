@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from kaito.client import Client
+from kaito.devcluster.process_nodes import volumes
 from kaito.devcluster.process_nodes.images import ImageTable, LocalImage
 from kaito.devcluster.process_nodes.pod_sandbox import PodSandbox
 from kaito.kube.core_v1 import Pod
@@ -30,7 +31,7 @@ async def fake_client(api: FakeApi) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, fake_client: Client) -> Callable[..., PodSandbox]:
+def sandbox(tmp_path: Path, fake_client: Client) -> Iterator[Callable[..., PodSandbox]]:
     """Makes the sandbox of a pod of one container, whose image's programs are this machine's."""
 
     def sandbox(spec: dict[str, Any], *, image: LocalImage | None = None, **metadata: Any) -> PodSandbox:
@@ -41,4 +42,6 @@ def sandbox(tmp_path: Path, fake_client: Client) -> Callable[..., PodSandbox]:
         server = "https://127.0.0.1:6443"
         return PodSandbox(pod, fake_client, images, tmp_path / "agent", "10.244.0.5", api_server=server)
 
-    return sandbox
+    yield sandbox
+    # As an agent that ends.
+    volumes.remove(volumes.memory_folder(tmp_path / "agent"))

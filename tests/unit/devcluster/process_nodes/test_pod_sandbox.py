@@ -274,7 +274,17 @@ async def test_the_last_words_of_one_run_are_neither_lost_to_a_probe_nor_left_to
 
 
 async def test_folders_of_pods_that_are_no_more_are_found(sandbox: Make, tmp_path: Path) -> None:
-    await sandbox({}).prepare()
-    assert await remove_orphans(tmp_path / "agent", {"5a0ad0a2"}) == []
-    assert await remove_orphans(tmp_path / "agent", set()) == ["5a0ad0a2"]
-    assert await remove_orphans(tmp_path / "agent", set()) == []
+    living = {"5a0ad0a2"}
+
+    async def uids() -> set[str]:
+        return living
+
+    volumes = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    await sandbox({"volumes": volumes}).prepare()
+    memory = (tmp_path / "agent/pods/5a0ad0a2/volumes/shm").resolve()
+    assert await remove_orphans(tmp_path / "agent", uids) == []
+    assert memory.is_dir()
+    living.clear()
+    assert await remove_orphans(tmp_path / "agent", uids) == ["5a0ad0a2"]
+    assert not memory.exists()
+    assert await remove_orphans(tmp_path / "agent", uids) == []
