@@ -123,7 +123,7 @@ $(VENV):
 	@$(PYTHON) -m venv .venv
 	@echo "setup: locked dependencies (3 GB the first time, most of it torch)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $(DEV_LOCK) \
-		| sed "/^Requirement already satisfied/d"
+		| sed -u "/^Requirement already satisfied/d; /^Ignoring /d"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.made-from-* && touch $@
 
