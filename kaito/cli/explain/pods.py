@@ -137,7 +137,7 @@ def _state(seen: Seen, wanted: Container, status: ContainerStatus, role: str) ->
     if status.ready:
         return Mark.OK, f"serves, runs{lasting}"
     if status.started is False or seen.age(state.running.started_at) <= PATIENCE_S:
-        return Mark.UNDER_WAY, f"loads the model, runs{lasting}; its startup probe has not passed yet{_allowed(wanted)}"
+        return Mark.UNDER_WAY, f"has been loading the model{lasting}{_allowed(wanted)}"
     return Mark.FAILED, f"runs{lasting}, and its readiness probe does not pass any more"
 
 
@@ -145,7 +145,8 @@ def _allowed(container: Container) -> str:
     probe = container.startup_probe
     if probe is None or not probe.failure_threshold:
         return ""
-    return f" (it is given {duration(probe.failure_threshold * (probe.period_seconds or 10))})"
+    allowed_s = (probe.initial_delay_seconds or 0) + probe.failure_threshold * (probe.period_seconds or 10)
+    return f" of the {duration(allowed_s)} that it is given"
 
 
 def _never_ran(status: ContainerStatus) -> bool:

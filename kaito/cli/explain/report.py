@@ -10,6 +10,7 @@ from typing import Any
 from kaito.cli.explain.fetch import Log
 from kaito.cli.explain.seen import Right, Seen, duration
 from kaito.cli.explain.tree import Mark, Part, to_blame
+from kaito.kube.core_v1 import ContainerStatus
 from kaito.kube.events_v1 import Event
 
 MOST_EVENTS = 5
@@ -65,7 +66,10 @@ class Report:
         """The newest Warning events of what is in the tree, newest first."""
         names = {(part.kind, part.name.rpartition("/")[2]) for part in self.root.walk()}
         uids = {each.metadata.uid for each in (self.seen.workspace, *self.seen.claims, *self.seen.pods)}
-        mine = [event for event in self.seen.events if _is_about(event, names, uids)]
+        never_ended = [pod for pod in self.seen.pods if not any(map(_has_ended, pod.status.container_statuses))]
+        loading = {pod.metadata.uid for pod in never_ended}
+        about = [event for event in self.seen.events if _is_about(event, names, uids)]
+        mine = [event for event in about if not (event.regarding.uid in loading and _is_of_loading(event))]
         lines = sorted(map(_line, mine), key=lambda line: line.at.timestamp() if line.at else 0.0, reverse=True)
         return lines[:MOST_EVENTS]
 
@@ -153,6 +157,15 @@ def _is_about(event: Event, names: set[tuple[str, str]], uids: set[str]) -> bool
         return False
     # One of a pod, claim or Workspace of the same name that lived before is about that one.
     return about.kind not in ("Workspace", "Pod", "Machine", "NodeClaim") or not about.uid or about.uid in uids
+
+
+def _has_ended(container: ContainerStatus) -> bool:
+    return container.restart_count > 0 or container.state.terminated is not None
+
+
+def _is_of_loading(event: Event) -> bool:
+    """Whether it says only that a model is not loaded yet, which is no news unless the time for it ran out."""
+    return event.reason == "Unhealthy" and event.note.startswith("Startup probe failed")
 
 
 def _line(event: Event) -> EventLine:

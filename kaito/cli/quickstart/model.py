@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -18,9 +19,12 @@ from kaito.hub import Hub, HubError, HubToken, HubUnavailable
 from kaito.hub.figures import HubFile
 from kaito.hub.model_id import MODEL_ID
 from kaito.hub.preset import preset_of
+from kaito.sizing import fits
 
 PRESET = "phi-3-mini-4k-instruct"
 ADAPTER_PRESET = "phi-3-mini-128k-instruct"
+INSTANCE_TYPE = "Standard_NC6s_v3"
+"""Of the manifests."""
 REAL_PHI_3 = "microsoft/Phi-3-mini-4k-instruct"
 SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """270 MB of weights: any laptop runs it."""
@@ -38,6 +42,7 @@ class ModelChoice:
         model_id: for people.
         presets: entries of the catalogue by the name of the preset that they stand in for.
         preset: which one the Workspace names.
+        instance_type: which one the Workspace asks for.
         notes: what people should know of it.
         folders: where models lie on this machine, by id; the others come from the hub.
         is_tiny: whether it has to be written first, and answers gibberish.
@@ -47,6 +52,7 @@ class ModelChoice:
     model_id: str
     presets: Mapping[str, ModelPreset]
     preset: str = PRESET
+    instance_type: str = INSTANCE_TYPE
     notes: tuple[str, ...] = ()
     folders: Mapping[str, Path] = field(default_factory=dict)
     is_tiny: bool = False
@@ -168,7 +174,9 @@ def _from_hub(wanted: str, preset: ModelPreset) -> ModelChoice:
     if known is None:
         return _choice(preset, (f"the preset is served by {wanted} here, {preset.weights_gib:g} GiB of weights",))
     _check_runtime(wanted, known)
-    return ModelChoice(wanted, {}, preset=known.name, readiness_timeout_s=known.readiness_timeout_s)
+    instance_type, notes = _instance_type(known)
+    timeout_s = known.readiness_timeout_s
+    return ModelChoice(wanted, {}, known.name, instance_type, notes, readiness_timeout_s=timeout_s)
 
 
 def _from_folder(given: Path) -> ModelChoice | None:
@@ -191,9 +199,34 @@ def _from_folder(given: Path) -> ModelChoice | None:
 
 def _choice(preset: ModelPreset, notes: tuple[str, ...], folders: Mapping[str, Path] | None = None) -> ModelChoice:
     _check_runtime(preset.huggingface_id, preset)
-    timeout_s = preset.readiness_timeout_s
+    instance_type, more = _instance_type(preset)
     return ModelChoice(
-        preset.huggingface_id, {PRESET: preset}, notes=notes, folders=folders or {}, readiness_timeout_s=timeout_s
+        preset.huggingface_id,
+        {PRESET: preset},
+        instance_type=instance_type,
+        notes=(*notes, *more),
+        folders=folders or {},
+        readiness_timeout_s=preset.readiness_timeout_s,
+    )
+
+
+def _instance_type(preset: ModelPreset) -> tuple[str, tuple[str, ...]]:
+    """The manifest's if the operator lets the model have it, else the smallest that does; and what to say of it."""
+    catalog = Catalog.load()
+    of_the_manifest = catalog.sku(INSTANCE_TYPE)
+    fitting = partial(fits, preset, runtime="transformers")
+    if fitting(of_the_manifest):
+        return INSTANCE_TYPE, ()
+    found = next(filter(fitting, catalog.skus_of(of_the_manifest.cloud)), None)
+    if found is None:
+        raise QuickstartError(
+            f"--model {preset.huggingface_id}: its {preset.weights_gib:g} GiB of weights fit no instance type of one "
+            f"node; choose a smaller model, such as {SMALL_MODEL}"
+        )
+    why = "has no bfloat16" if preset.float16 is False else "is too small for it"
+    return found.name, (
+        f"the Workspace asks for {found.name}, since the manifest's {INSTANCE_TYPE} {why}; "
+        f"either is only a name here: the node is this machine",
     )
 
 

@@ -21,7 +21,7 @@ from kaito.cli.quickstart.adapters import AdapterAct
 from kaito.cli.quickstart.chat import QUESTION, show_answer
 from kaito.cli.quickstart.errors import QuickstartError
 from kaito.cli.quickstart.keep import keep
-from kaito.cli.quickstart.model import PRESET, ModelChoice, choose, tiny, write_tiny
+from kaito.cli.quickstart.model import INSTANCE_TYPE, PRESET, ModelChoice, choose, tiny, write_tiny
 from kaito.cli.quickstart.operator import logging_to, operator
 from kaito.cli.quickstart.screen import Screen
 from kaito.controllers.operator import OperatorOptions
@@ -131,7 +131,8 @@ class Quickstart:
     async def _serve(
         self, cluster: ControlPlane, manager: Manager, model: ModelChoice, scratch: Path
     ) -> dict[str, object]:
-        manifest = example(MANIFEST).read_text().replace(f"name: {PRESET}", f"name: {model.preset}")
+        text = example(MANIFEST).read_text().replace(INSTANCE_TYPE, model.instance_type)
+        manifest = text.replace(f"name: {PRESET}", f"name: {model.preset}")
         act = await self._ready(cluster, manager, manifest, model.readiness_timeout_s)
         await act.show("workspace", "service", "pod")
         address = await act.address()

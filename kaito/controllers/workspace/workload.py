@@ -20,6 +20,8 @@ HTTP_PORT = 5000
 TORCH_PORT = 29500
 """torch's rendezvous port, on which the pods of one model find each other."""
 PROBE_PERIOD_S = 10
+STARTUP_PERIOD_S = 2
+"""By so much a server may be ready before it is sent requests; then it is asked every `PROBE_PERIOD_S`."""
 TERMINATION_GRACE_S = 60
 """From SIGTERM to SIGKILL: the server drains for 30 s, sends what is left for 5 s, and ends vLLM within 10 s more."""
 ADAPTERS_DIR = "/mnt/adapter"
@@ -146,7 +148,8 @@ def _pull_secrets(adapters: tuple[AdapterSpec, ...]) -> list[str]:
 def _container(
     workspace: Workspace, plan: Plan, options: WorkloadOptions, adapters: tuple[AdapterSpec, ...]
 ) -> dict[str, Any]:
-    probe = {"httpGet": {"path": "/health", "port": HTTP_PORT}, "periodSeconds": PROBE_PERIOD_S}
+    asked = {"httpGet": {"path": "/health", "port": HTTP_PORT}}
+    probe = {**asked, "periodSeconds": PROBE_PERIOD_S}
     config = workspace.inference.config if workspace.inference is not None else None
     container: dict[str, Any] = {
         "name": "inference",
@@ -168,7 +171,13 @@ def _container(
             "limits": {keys.GPU_RESOURCE: str(plan.gpus_per_node)},
         },
         # Loading weights takes its time; only after the startup probe's do the others count.
-        "startupProbe": {**probe, "failureThreshold": ceil(plan.preset.readiness_timeout_s / PROBE_PERIOD_S)},
+        "startupProbe": {
+            **asked,
+            # Nothing listens before: each refusal is a warning for people.
+            "initialDelaySeconds": STARTUP_PERIOD_S,
+            "periodSeconds": STARTUP_PERIOD_S,
+            "failureThreshold": ceil(plan.preset.readiness_timeout_s / STARTUP_PERIOD_S),
+        },
         "livenessProbe": {**probe, "failureThreshold": 3},
         "readinessProbe": probe,
         "volumeMounts": _mounts(adapters, config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 from kaito.devcluster.process_nodes.addresses import POD_NETWORK
@@ -11,11 +12,14 @@ _LAST: Final = 255 * 256 + 254
 
 
 class AddressPool:
-    """Gives each pod an address of its own, by the pod's uid; one after the other, so that none is used again soon."""
+    """Gives each pod an address of its own, by the pod's uid; one after the other, so that none is used again soon.
+
+    The first is any, since another agent may run on this machine, whose pods listen at the same loopback addresses.
+    """
 
     def __init__(self) -> None:
         self._owners: dict[str, str] = {}
-        self._next = _FIRST
+        self._next = random.randint(_FIRST, _LAST)
 
     def take(self, uid: str, wanted: str | None = None) -> str:
         """The address of a pod: the one it had before, as far as it is free.

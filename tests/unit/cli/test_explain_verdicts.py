@@ -20,7 +20,7 @@ from kaito.kube.events_v1 import Event
 
 NOW = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 EARLIER = (NOW - timedelta(minutes=10)).isoformat()
-PROBE = {"httpGet": {"path": "/health", "port": 5000}, "periodSeconds": 10, "failureThreshold": 60}
+PROBE = {"httpGet": {"path": "/health", "port": 5000}, "periodSeconds": 2, "failureThreshold": 900}
 
 
 def condition(kind: str, status: str, reason: str = "Because", message: str = "") -> dict[str, str]:
@@ -229,7 +229,7 @@ def test_a_model_that_loads_is_waited_for_and_its_log_shown() -> None:
     report = judged(WAITS, pods=(pod({"ready": False, "started": False, "state": RUNNING}),))
     what, says, _ = cause(report)
     assert (report.exit_code, what) == (3, "container inference")
-    assert says == ("loads the model, runs for 10 min; its startup probe has not passed yet (it is given 10 min)")
+    assert says == "has been loading the model for 10 min of the 30 min that it is given"
     assert report.blamed is not None
     assert report.blamed.log == LogSource("phi-abc", "inference")
 
@@ -286,13 +286,31 @@ def test_what_may_not_be_looked_at_is_named_and_blamed_for_nothing() -> None:
     assert said.endswith("  get nodes in the whole cluster\n  list pods in namespace demo")
 
 
-def test_the_newest_warnings_of_what_is_in_the_tree_are_shown() -> None:
-    def event(name: str, uid: str, minutes: int, **changes: Any) -> Event:
-        at = (NOW - timedelta(minutes=minutes)).isoformat()
-        regarding = {"kind": "Pod", "name": name, "uid": uid}
-        old = {"deprecatedLastTimestamp": at, "deprecatedCount": 4}
-        return Event.model_validate({"metadata": {"name": "e"}, "regarding": regarding, **old, **changes})
+def event(name: str, uid: str, minutes: int, **changes: Any) -> Event:
+    at = (NOW - timedelta(minutes=minutes)).isoformat()
+    regarding = {"kind": "Pod", "name": name, "uid": uid}
+    old = {"deprecatedLastTimestamp": at, "deprecatedCount": 4}
+    return Event.model_validate({"metadata": {"name": "e"}, "regarding": regarding, **old, **changes})
 
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ({"ready": False, "started": False, "state": RUNNING}, False),
+        ({"ready": True, "started": True, "state": RUNNING}, False),
+        ({"ready": False, "started": False, "restartCount": 1, "state": RUNNING, "lastState": ended(143)}, True),
+    ],
+    ids=["loading", "serving", "loading again, as the time ran out"],
+)
+def test_a_startup_probe_that_fails_is_told_only_when_a_server_was_ended_for_it(
+    status: dict[str, Any], told: bool
+) -> None:
+    note = "Startup probe failed: HTTP probe failed with statuscode: 503"
+    events = (event("phi-abc", "p", 1, reason="Unhealthy", note=note),)
+    assert (note in text(judged(WAITS, pods=(pod(status),), events=events))) is told
+
+
+def test_the_newest_warnings_of_what_is_in_the_tree_are_shown() -> None:
     events = (
         event("phi-abc", "p", 5, reason="BackOff", note="Back-off restarting"),
         event("phi-abc", "p", 3, reason="Unhealthy", note="probe failed"),

@@ -9,8 +9,9 @@ import pytest
 
 from kaito.cli.quickstart import model as models
 from kaito.cli.quickstart.errors import QuickstartError
-from kaito.cli.quickstart.model import ADAPTER_PRESET, PRESET, REAL_PHI_3, SMALL_MODEL, choose, tiny
-from tests.operating.fake_hub import FakeHub, answer
+from kaito.cli.quickstart.model import ADAPTER_PRESET, INSTANCE_TYPE, PRESET, REAL_PHI_3, SMALL_MODEL, choose, tiny
+from kaito.sizing import size
+from tests.operating.fake_hub import LLAMA, FakeHub, answer
 
 
 async def test_without_a_hub_a_tiny_model_stands_in_and_says_so(tmp_path: Path) -> None:
@@ -50,6 +51,23 @@ async def test_a_model_that_is_asked_for_has_the_sizes_that_the_hub_tells(tmp_pa
     chosen = await choose("org/own-model", tmp_path, hub.hub(), "")
     assert chosen.catalog().model(PRESET).weights_gib == 2.0
     assert chosen.folders == {}
+
+
+async def test_a_model_that_the_manifests_instance_type_does_not_fit_gets_one_that_the_operator_accepts(
+    tmp_path: Path,
+) -> None:
+    hub = FakeHub()
+    hub.has(SMALL_MODEL, gib=0.25)
+    hub.has("org/half", {**LLAMA, "torch_dtype": "float16"}, gib=0.25)
+    hub.has("org/huge", gib=2000)
+    in_bfloat16, in_float16 = [await choose(name, tmp_path, hub.hub(), "") for name in (None, "org/half")]
+    assert in_float16.instance_type == INSTANCE_TYPE
+    catalog = in_bfloat16.catalog()
+    sku, preset = catalog.sku(in_bfloat16.instance_type), catalog.model(PRESET)
+    assert size(preset, sku, runtime="transformers", catalog=catalog).nodes == 1
+    assert any(sku.name in note for note in in_bfloat16.notes)
+    with pytest.raises(QuickstartError, match="fit no instance type"):
+        await choose("org/huge", tmp_path, hub.hub(), "")
 
 
 async def test_a_model_of_the_catalogue_keeps_its_own_preset(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_the_container_asks_for_all_gpus_of_a_node(workspace: Make) -> None:
     assert [port["containerPort"] for port in container["ports"]] == [5000, 29500]
 
 
+def test_a_server_has_the_time_that_its_model_takes_to_load_and_is_asked_often_meanwhile(workspace: Make) -> None:
+    (container,) = pod_of(built(workspace()))["containers"]
+    startup = container["startupProbe"]
+    allowed_s = startup["initialDelaySeconds"] + startup["periodSeconds"] * startup["failureThreshold"]
+    timeout_s = CurrentCatalog().catalog.model("phi-3-mini-4k-instruct").readiness_timeout_s
+    assert timeout_s <= allowed_s <= timeout_s + 4
+    assert startup["periodSeconds"] < container["livenessProbe"]["periodSeconds"]
+
+
 def test_the_pod_tolerates_what_keeps_others_off_gpu_nodes(workspace: Make) -> None:
     assert pod_of(built(workspace()))["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
