@@ -123,7 +123,7 @@ $(VENV):
 	@$(PYTHON) -m venv .venv
 	@echo "setup: locked dependencies (3 GB the first time, most of it torch)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $(DEV_LOCK) \
-		| sed -u "/^Requirement already satisfied/d; /^Ignoring /d"
+		| sed -u "/^Requirement already satisfied/d; /^Ignoring /d; s/^\(.\{100\}\).*/\1 …/"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.made-from-* && touch $@
 
