@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
 
-from kaito.oci.answers import error_text, read_json
+from kaito.oci.answers import BROKEN, error_text, read_json
 from kaito.oci.credentials import Credential
 from kaito.oci.errors import OciError, RegistryError, UnauthorizedError, UnreachableError
 from kaito.oci.reference import Reference
@@ -36,6 +36,7 @@ class Access:
         looked_at: what is said where none are known.
         secure: whether the registry is reached over TLS.
         retries: how often a token server is asked.
+        pause: waits before it is asked again.
     """
 
     def __init__(
@@ -47,20 +48,21 @@ class Access:
         looked_at: str,
         secure: bool,
         retries: Retries,
+        pause: Callable[[int, object, float | None], Awaitable[None]],
     ) -> None:
-        self._session, self._reference, self._retries = session, reference, retries
+        self._session, self._reference, self._retries, self._pause = session, reference, retries, pause
         self._candidates: list[Credential | None] = [*credentials] or [None]
         self._looked_at, self._secure = looked_at, secure
         self._lock = asyncio.Lock()
         self._tried = 0
         self._worked = False
-        self._actions = "pull"
+        self._actions, self._also_from = "pull", ""
         self.header: str | None = None
 
-    def use(self, actions: str) -> None:
-        """From now on do so much: `pull`, or `pull,push`."""
-        if actions != self._actions:
-            self._actions, self.header = actions, None
+    def use(self, actions: str, also_from: str | None = None) -> None:
+        """From now on do so much: `pull`, or `pull,push`; and pull from another repository, too."""
+        if (actions, also_from or "") != (self._actions, self._also_from):
+            self._actions, self._also_from, self.header = actions, also_from or "", None
 
     def worked(self) -> None:
         """The header was taken; if it is refused later, it has run out."""
@@ -102,12 +104,14 @@ class Access:
         realm = challenge["realm"]
         if self._secure and not realm.startswith("https://"):
             raise OciError(f"{self._reference.registry} sends its clients' passwords to {realm}, which is not https")
-        asked = {"service": challenge["service"]} if challenge.get("service") else {}
-        asked["scope"] = f"repository:{self._reference.repository}:{self._actions}"
+        asked = [("service", challenge["service"])] if challenge.get("service") else []
+        asked += [("scope", scope) for scope in self._scopes()]
         request: dict[str, Any]
         if candidate is not None and candidate.identity_token:
-            form = {**asked, "grant_type": "refresh_token", "client_id": _CLIENT_ID}
-            request = {"method": "POST", "data": {**form, "refresh_token": candidate.identity_token}}
+            # OAuth2 knows one scope, with blanks in it.
+            form = {**dict(asked), "scope": " ".join(self._scopes()), "client_id": _CLIENT_ID}
+            form |= {"grant_type": "refresh_token", "refresh_token": candidate.identity_token}
+            request = {"method": "POST", "data": form}
         else:
             headers = {"Authorization": _basic(candidate)} if candidate is not None else {}
             request = {"method": "GET", "params": asked, "headers": headers}
@@ -115,14 +119,19 @@ class Access:
         if status in (400, 401, 403):
             return None, error_text(answer)
         token = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
-        if status != 200 or not isinstance(token, str):
+        # What has line breaks in it is no token either.
+        if status != 200 or not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             said = error_text(answer)
             why = f"answers {status} without a token{f': {said}' if said else ''}"
             raise RegistryError(f"{realm}, the token server of {self._reference.registry}, {why}", status=status)
         return f"Bearer {token}", ""
 
+    def _scopes(self) -> list[str]:
+        scopes = [f"repository:{self._reference.repository}:{self._actions}"]
+        return [*scopes, f"repository:{self._also_from}:pull"] if self._also_from else scopes
+
     async def _ask(self, realm: str, request: dict[str, Any]) -> tuple[int, Any]:
-        failures = 0
+        failures, place = 0, f"{realm}, the token server of {self._reference.registry}"
         while True:
             try:
                 # No redirects: they would carry the password on.
@@ -132,13 +141,14 @@ class Access:
                     failures += 1
                     if response.status not in RETRIED_STATUSES or failures >= self._retries.attempts:
                         return response.status, answer
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    why = f"{place}, answers {response.status}"
+            except BROKEN as error:
                 failures, wait_s = failures + 1, None
-                if failures >= self._retries.attempts:
-                    why = f"{type(error).__name__}: {error}".rstrip(": ")
-                    place = f"{realm}, the token server of {self._reference.registry}"
-                    raise UnreachableError(f"{place}, cannot be reached: {why}") from None
-            await self._retries.wait(failures, wait_s)
+                reason = " ".join(str(error).split()) or "it does not answer in time"
+                why = f"{place}, cannot be reached: {reason}"
+                if failures >= self._retries.attempts or isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError):
+                    raise UnreachableError(why) from None
+            await self._pause(failures, why, wait_s)
 
     def _refused(self, said: str, status: int) -> UnauthorizedError:
         used = [str(each) for each in self._candidates if each is not None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -16,21 +16,21 @@ import aiohttp
 
 from kaito import __version__
 from kaito.oci.access import Access
-from kaito.oci.answers import error_text, read_body, read_json, refusal
+from kaito.oci.answers import BROKEN, is_page, read_body, read_error, refusal
 from kaito.oci.credentials import Keyring
 from kaito.oci.digest import Digest
-from kaito.oci.errors import DigestMismatchError, OciError, UnreachableError
+from kaito.oci.errors import BrokenOffError, DigestMismatchError, OciError, UnreachableError
+from kaito.oci.exchange import BrokenExchange, Exchange, Sent
 from kaito.oci.manifests import MANIFEST_TYPES
 from kaito.oci.reference import Reference
-from kaito.oci.retries import RETRIED_STATUSES, Retries, retry_after_s
+from kaito.oci.retries import RETRIED_STATUSES, Retries
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0
 _MAX_MANIFEST_BYTES = 4 << 20
-_READS = ("GET", "HEAD")
-
-BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
-"""What is raised where a connection cannot be made, or breaks."""
+_CHUNK_BYTES = 1 << 18
+# What those answer that have no HEAD.
+_NO_HEAD = (405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Registry:
         plain_http: whether to talk without TLS; by default with registries on this machine only.
         retries: how often a request is tried.
         say: told why something is tried again, in one line.
+        silence_s: after so long without a byte, a connection is given up.
 
     Raises, in every method:
         UnreachableError: It does not answer.
@@ -74,8 +75,10 @@ class Registry:
         plain_http: bool | None = None,
         retries: Retries | None = None,
         say: Callable[[str], None] | None = None,
+        silence_s: float = _SILENCE_S,
     ) -> None:
         self.reference = reference
+        self._silence_s = silence_s
         self._say = say
         self.retries = retries or Retries()
         self._keyring = keyring or Keyring()
@@ -93,10 +96,11 @@ class Registry:
                 headers={"Accept-Encoding": "identity", "User-Agent": f"kaito/{__version__}"},
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._silence_s),
                 trust_env=not self.reference.is_loopback,
             )
         )
+        self._exchange = Exchange(self._session, self._base, self._silence_s)
         self._access = Access(
             self._session,
             self.reference,
@@ -104,6 +108,7 @@ class Registry:
             looked_at=self._keyring.describe(),
             secure=self._secure,
             retries=self.retries,
+            pause=self.pause,
         )
         return self
 
@@ -112,9 +117,9 @@ class Registry:
     ) -> None:
         await self._closing.aclose()
 
-    def allow_push(self) -> None:
-        """From now on ask for the right to write, too."""
-        self._access.use("pull,push")
+    def allow_push(self, also_from: str | None = None) -> None:
+        """From now on ask for the right to write, too, and to read from another repository of the registry."""
+        self._access.use("pull,push", also_from)
 
     async def manifest(self, version: str | None = None) -> Document:
         """The manifest, or index, of a tag or digest; that of the reference by default.
@@ -124,10 +129,7 @@ class Registry:
         """
         asked = version or self.reference.version
         what = f"{self.reference.name}{'@' if ':' in asked else ':'}{asked}"
-        headers = {"Accept": ", ".join(MANIFEST_TYPES)}
-        async with self.request("GET", f"manifests/{asked}", what=what, headers=headers) as response:
-            content = await read_body(response, _MAX_MANIFEST_BYTES)
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        content, media_type = await self._document(f"manifests/{asked}", what)
         digest = Digest.of(content)
         if ":" in asked:
             wanted = Digest.parse(asked)
@@ -140,8 +142,46 @@ class Registry:
 
     async def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has a blob already."""
-        async with self.request("HEAD", f"blobs/{digest}", what=str(digest), expected=(200, 404)) as response:
+        expected = (200, 404, *_NO_HEAD)
+        async with self.request("HEAD", f"blobs/{digest}", what=str(digest), expected=expected) as response:
             return response.status == 200
+
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """The body of an answer, as it comes.
+
+        Raises:
+            BrokenOffError: The connection broke.
+        """
+        content = response.content.iter_chunked(_CHUNK_BYTES)
+        while True:
+            try:
+                chunk = await anext(content, b"")
+            except BROKEN as error:
+                raise BrokenOffError(str(self._unreachable(error, str(response.url)))) from None
+            if not chunk:
+                return
+            yield chunk
+
+    async def _document(self, path: str, what: str) -> tuple[bytes, str]:
+        headers = {"Accept": ", ".join(MANIFEST_TYPES)}
+        failures = 0
+        while True:
+            async with self.request("GET", path, what=what, headers=headers) as response:
+                try:
+                    content = await read_body(response, _MAX_MANIFEST_BYTES)
+                except BROKEN as error:
+                    failures += 1
+                    why = self._unreachable(error, str(response.url))
+                    if failures >= self.retries.attempts:
+                        raise why from None
+                else:
+                    if is_page(response):
+                        raise OciError(
+                            f"{what}: {response.url.host} answers with a web page instead of a manifest; "
+                            "check the registry's name and port, and whether one must log in to this network first"
+                        )
+                    return content, response.headers.get("Content-Type", "").partition(";")[0].strip()
+            await self.pause(failures, why)
 
     @contextlib.asynccontextmanager
     async def request(
@@ -154,6 +194,7 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         data: bytes | None = None,
         tries: int | None = None,
+        sent: Sent | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request, again where that may help, and gives its answer.
 
@@ -165,8 +206,9 @@ class Registry:
             headers: more of them.
             data: the body.
             tries: instead of those of the registry.
+            sent: told how much of the body is sent.
         """
-        response = await self._send(method, path, what, expected, dict(headers or {}), data, tries)
+        response = await self._send(method, path, what, expected, headers or {}, data, tries, sent)
         try:
             yield response
         finally:
@@ -178,88 +220,69 @@ class Registry:
         path: str,
         what: str,
         expected: Collection[int],
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         data: bytes | None,
         tries: int | None,
+        sent: Sent | None,
     ) -> aiohttp.ClientResponse:
         url = urljoin(self._base, path)
         failures, attempts = 0, tries or self.retries.attempts
         while True:
-            header = self._access.header if _origin(url) == _origin(self._base) else None
             try:
-                response = await self._session.request(
-                    method,
-                    url,
-                    headers={**headers, **({"Authorization": header} if header else {})},
-                    data=None if data is None else io.BytesIO(data),
-                    # aiohttp leaves Authorization behind where a redirect leads to another host.
-                    allow_redirects=method in _READS,
-                )
-            except BROKEN as error:
+                answer = await self._exchange.send(method, url, headers, data, lambda: self._access.header, sent)
+            except BrokenExchange as broken:
                 failures += 1
-                if failures >= attempts or isinstance(error, aiohttp.ClientSSLError | aiohttp.InvalidURL):
-                    raise self.unreachable(error) from None
-                await self.pause(failures, self.unreachable(error))
+                why = self._unreachable(broken.error, broken.url)
+                if failures >= attempts or isinstance(broken.error, aiohttp.ClientSSLError | aiohttp.InvalidURL):
+                    raise why from None
+                await self.pause(failures, why)
                 continue
+            response = answer.response
             if response.status in expected:
                 self._access.worked()
                 return response
             failures += 1
             async with response:
-                if response.status in (401, 403) and _origin(str(response.url)) == _origin(self._base):
-                    said = error_text(await read_json(response)) if method != "HEAD" else ""
+                if response.status in (401, 403) and self._exchange.is_home(answer.url):
                     challenges = response.headers.getall("WWW-Authenticate", [])
-                    await self._access.renew(header, challenges, said, response.status)
+                    said = await read_error(response)
+                    await self._access.renew(answer.authorization, challenges, said, response.status)
                     failures -= 1
                     continue
+                where = "the registry" if self._exchange.is_home(answer.url) else f"{response.url.host}"
+                refused = await refusal(response, what, where, self._hint())
                 if response.status not in RETRIED_STATUSES or failures >= attempts:
-                    raise await refusal(response, what, self._hint())
-                wished_s = retry_after_s(response.headers.get("Retry-After"))
-            await self.pause(failures, f"{what}: the registry answers {response.status}", wished_s)
+                    raise refused
+            await self.pause(failures, refused, refused.retry_after_s)
 
     async def pause(self, failures: int, why: object, wished_s: float | None = None) -> None:
-        """Waits before something is tried again, and says why."""
+        """Waits before something is tried again, and says why and how long."""
+        pause_s = self.retries.pause_s(failures, wished_s)
         if self._say is not None:
-            self._say(f"{why}; trying again")
-        await self.retries.wait(failures, wished_s)
+            wish = f", which asks for {wished_s:.0f} s" if wished_s and wished_s > pause_s else ""
+            self._say(f"{why}{wish}; trying again in {pause_s:.1f} s")
+        await asyncio.sleep(pause_s)
 
-    def unreachable(self, error: BaseException) -> UnreachableError:
-        """The error for one of `BROKEN`."""
+    def _unreachable(self, error: BaseException, url: str) -> UnreachableError:
+        host = urlsplit(url).netloc.rpartition("@")[2]
         place = f"the registry {self.reference.registry}"
+        if host != self.reference.host:
+            place = f"{host}, to which {place} sends its clients,"
         cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
         why = " ".join(str(cause).split()) or type(error).__name__
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = f"its certificate is not trusted ({cause.verify_message}); name its authority in SSL_CERT_FILE"
         elif isinstance(error, aiohttp.ClientSSLError):
             why = f"it does not speak TLS ({type(error).__name__}); with --plain-http it is asked without"
-        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
-            why = "it breaks connections off"
         elif isinstance(error, aiohttp.ClientConnectorDNSError):
             why = "there is no such host"
         elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
             why = os.strerror(error.os_error.errno)
         elif isinstance(error, TimeoutError):
-            why = f"it does not answer in time ({_CONNECT_S:g} s to connect, {_SILENCE_S:g} s of silence)"
+            why = f"it does not answer in time ({_CONNECT_S:g} s to connect, {self._silence_s:g} s of silence)"
+        elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionError):
+            why = "it breaks connections off"
         return UnreachableError(f"{place} cannot be reached: {why}")
 
     def _hint(self) -> str:
         return "; check registry, repository and tag"
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
-
-
-def location(response: aiohttp.ClientResponse) -> str:
-    """Where an answer leads.
-
-    Raises:
-        OciError: It does not say.
-    """
-    where = response.headers.get("Location")
-    if not where:
-        raise OciError(
-            f"{response.url.host} does not say where to upload to; it is no registry of the API's second version"
-        )
-    return urljoin(str(response.url), where)

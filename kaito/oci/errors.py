@@ -8,6 +8,7 @@ OciError                    every error of this package
 ├── ManifestError           a manifest that is none, or has nothing for this machine
 ├── DigestMismatchError     the bytes are not those that their digest names
 ├── UnreachableError        nothing answers there, or not to the end
+│   └── BrokenOffError      an answer that ended too early; what came is kept
 └── RegistryError           the registry refused a request; has its status
     ├── NotFoundError
     └── UnauthorizedError   says which credentials were used, and from where
@@ -48,16 +49,21 @@ class UnreachableError(OciError):
     """The registry cannot be reached, or broke off again and again."""
 
 
+class BrokenOffError(UnreachableError):
+    """An answer ended before it was all there."""
+
+
 class RegistryError(OciError):
     """The registry refused a request.
 
     Attributes:
         status: HTTP status of its answer.
+        retry_after_s: how long it asks to be left alone.
     """
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after_s = status, retry_after_s
 
 
 class NotFoundError(RegistryError):

@@ -63,6 +63,7 @@ class Descriptor(_Part):
     size: int = Field(ge=0)
     annotations: Mapping[str, str] | None = None
     platform: Platform | None = None
+    urls: tuple[str, ...] | None = None
 
     @property
     def title(self) -> str | None:
@@ -104,6 +105,11 @@ def parse_manifest(content: bytes, what: str) -> Manifest | Index:
     """
     try:
         document = _Kind.model_validate_json(content)
+        if document.schema_version == 1:
+            raise ManifestError(
+                f"{what}: is an image of Docker's schema 1, of before 2017, which is not read; push it again with a "
+                "docker of today"
+            )
         kind: type[Manifest | Index] = Index if document.manifests is not None else Manifest
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -129,5 +135,6 @@ def choose(index: Index, what: str) -> Descriptor:
     raise ManifestError(f"{what}: has no image for {here}, but for {offered}")
 
 
-class _Kind(BaseModel):
+class _Kind(_Part):
+    schema_version: Any = None
     manifests: Any = None

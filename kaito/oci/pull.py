@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaito.oci.client import BROKEN, Document, Registry
+import aiohttp
+
+from kaito.oci.client import Document, Registry
 from kaito.oci.digest import Digest
-from kaito.oci.errors import DigestMismatchError, ManifestError
+from kaito.oci.errors import BrokenOffError, DigestMismatchError, ManifestError, NotFoundError, UnreachableError
 from kaito.oci.manifests import Descriptor, Index, Manifest, choose, parse_manifest
 
 PARALLEL = 3
@@ -116,11 +118,11 @@ class _Blob:
     async def fetch(self) -> None:
         digest, size = self._descriptor.digest, self._descriptor.size
         if not self._path.exists():
-            # What an earlier try left may be broken; then all of it is fetched again, once.
-            kept = await asyncio.to_thread(self._file.open)
+            await asyncio.to_thread(self._file.open)
             with contextlib.closing(self._file):
                 await self._receive()
-                if kept and not self._file.is_right():
+                if self._file.is_pieced and not self._file.is_right():
+                    # What an earlier try left may be broken, or a server has put the pieces wrong: once more as one.
                     self._file.restart()
                     await self._receive()
                 if not self._file.is_right():
@@ -133,60 +135,81 @@ class _Blob:
         self._progress.reach(digest, size)
 
     async def _receive(self) -> None:
-        failures = 0
+        failures, furthest = 0, self._file.received
         while self._file.received < self._descriptor.size:
-            before = self._file.received
             try:
                 await self._receive_once()
-            except BROKEN as error:
+            except BrokenOffError as error:
                 # However often it breaks off, as long as it gets on.
-                failures = 1 if self._file.received > before else failures + 1
+                failures = 1 if self._file.received > furthest else failures + 1
+                furthest = max(furthest, self._file.received)
                 if failures >= self._registry.retries.attempts:
-                    raise self._registry.unreachable(error) from None
-                await self._registry.pause(failures, self._registry.unreachable(error))
+                    raise UnreachableError(str(error)) from None
+                await self._registry.pause(failures, error)
 
     async def _receive_once(self) -> None:
         descriptor, start = self._descriptor, self._file.received
+        self._file.is_pieced = start > 0
         headers = {"Range": f"bytes={start}-"} if start else {}
         what = f"{self._registry.reference}: blob {descriptor.digest}"
         path, expected = f"blobs/{descriptor.digest}", (200, 206, 416)
-        async with self._registry.request("GET", path, what=what, expected=expected, headers=headers) as response:
-            goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-            if start and (response.status != 206 or not goes_on):
-                self._file.restart()
-            if response.status == 416:
-                return
-            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                if self._file.received + len(chunk) > descriptor.size:
-                    response.close()
-                    raise DigestMismatchError(f"{what} is longer than the {descriptor.size} bytes that it should have")
-                self._file.append(chunk)
-                self._progress.reach(descriptor.digest, self._file.received)
-        if self._file.received == start:
-            raise ConnectionError("it sends nothing")
+        try:
+            async with self._registry.request("GET", path, what=what, expected=expected, headers=headers) as response:
+                goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+                if start and (response.status != 206 or not goes_on):
+                    self._file.restart()
+                if response.status != 416:
+                    await self._take(response, what)
+                elif start:
+                    return
+        except NotFoundError as error:
+            if descriptor.urls:
+                # Base layers of Windows, which no registry but its maker's may hand on.
+                raise ManifestError(f"{error}; it is a foreign layer, which is not fetched from elsewhere") from None
+            raise
+        if self._file.received < descriptor.size:
+            raise BrokenOffError(f"{what} ended after {self._file.received} of {descriptor.size} bytes")
+
+    async def _take(self, response: aiohttp.ClientResponse, what: str) -> None:
+        size = self._descriptor.size
+        async for chunk in self._registry.chunks(response):
+            if self._file.received + len(chunk) > size:
+                response.close()
+                raise DigestMismatchError(f"{what} is longer than the {size} bytes that it should have")
+            self._file.append(chunk)
+            self._progress.reach(self._descriptor.digest, self._file.received)
 
 
 class _PartialFile:
-    """A file that grows, and the digest of what it has."""
+    """A file that grows, and the digest of what it has.
+
+    Attributes:
+        received: bytes that are in it.
+        is_pieced: whether they came in more than one go.
+    """
 
     def __init__(self, path: Path, descriptor: Descriptor) -> None:
         self._path, self._descriptor = path, descriptor
         self.received = 0
+        self.is_pieced = False
 
-    def open(self) -> int:
-        """Goes on with what is there; returns how much that is."""
+    def open(self) -> None:
+        """Goes on with what is there."""
         self._hasher = self._descriptor.digest.hasher()
-        self._output = self._path.open("a+b")
+        # Without a buffer, so that all that was received is there after a kill.
+        self._output = self._path.open("a+b", buffering=0)
         self._output.seek(0)
         while chunk := self._output.read(_CHUNK_BYTES):
             self._hasher.update(chunk)
             self.received += len(chunk)
         if self.received > self._descriptor.size:
             self.restart()
-        return self.received
+        self.is_pieced = self.received > 0
 
     def append(self, chunk: bytes) -> None:
-        self._output.write(chunk)
+        left = memoryview(chunk)
+        while left:
+            left = left[self._output.write(left) :]
         self._hasher.update(chunk)
         self.received += len(chunk)
 
@@ -194,6 +217,7 @@ class _PartialFile:
         self._output.truncate(0)
         self._hasher = self._descriptor.digest.hasher()
         self.received = 0
+        self.is_pieced = False
 
     def is_right(self) -> bool:
         return self._hasher.hexdigest() == self._descriptor.digest.hex

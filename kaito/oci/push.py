@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import tempfile
@@ -11,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaito.oci.client import BROKEN, Registry, location
+from kaito.oci.client import Registry
 from kaito.oci.digest import Digest
-from kaito.oci.errors import FolderError, NotFoundError, UnreachableError
+from kaito.oci.errors import FolderError, NotFoundError, RegistryError, UnreachableError
+from kaito.oci.exchange import Sent, location
 from kaito.oci.layers import pack, walk
 from kaito.oci.manifests import EMPTY_CONFIG, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, TITLE, Descriptor, Manifest
 from kaito.oci.pull import Report
+from kaito.oci.retries import RETRIED_STATUSES
 
 ARTIFACT_TYPE = "application/vnd.kaito.adapter.v1"
 _FILE = "application/octet-stream"
@@ -29,7 +30,14 @@ class _Blob:
     content: bytes | Path
 
 
-async def push_image(registry: Registry, folder: Path, *, path: str = "/data", report: Report | None = None) -> Digest:
+async def push_image(
+    registry: Registry,
+    folder: Path,
+    *,
+    path: str = "/data",
+    mount_from: str | None = None,
+    report: Report | None = None,
+) -> Digest:
     """Pushes a folder as an image of one layer, under the tag of the registry's reference.
 
     The same files make the same digest, whenever and wherever they are pushed.
@@ -38,6 +46,7 @@ async def push_image(registry: Registry, folder: Path, *, path: str = "/data", r
         registry: where to.
         folder: whose content goes in; what is hidden stays out.
         path: where in the image.
+        mount_from: a repository of the same registry that may have the content: then it is not sent again.
         report: told about progress.
 
     Returns:
@@ -58,33 +67,44 @@ async def push_image(registry: Registry, folder: Path, *, path: str = "/data", r
         }
         layer = await asyncio.to_thread(_of_file, packed.path, OCI_LAYER)
         manifest = _of_bytes(json.dumps(config, separators=(",", ":")).encode(), OCI_CONFIG)
-        return await _push(registry, manifest, [layer], None, report)
+        return await _push(registry, manifest, [layer], None, mount_from, report)
 
 
-async def push_artifact(registry: Registry, folder: Path, *, report: Report | None = None) -> Digest:
+async def push_artifact(
+    registry: Registry, folder: Path, *, mount_from: str | None = None, report: Report | None = None
+) -> Digest:
     """Pushes a folder as an artifact, as `oras push` does: a layer for each file, whose annotation has its name.
 
     Arguments, result and errors are those of `push_image`.
     """
     files = [(name, path) for name, path in await asyncio.to_thread(lambda: list(walk(folder))) if not path.is_dir()]
     layers = [await asyncio.to_thread(_of_file, path, _FILE, {TITLE: name}) for name, path in files]
-    return await _push(registry, _of_bytes(b"{}", EMPTY_CONFIG), layers, ARTIFACT_TYPE, report)
+    return await _push(registry, _of_bytes(b"{}", EMPTY_CONFIG), layers, ARTIFACT_TYPE, mount_from, report)
 
 
 async def _push(
-    registry: Registry, config: _Blob, layers: Sequence[_Blob], artifact_type: str | None, report: Report | None
+    registry: Registry,
+    config: _Blob,
+    layers: Sequence[_Blob],
+    artifact_type: str | None,
+    mount_from: str | None,
+    report: Report | None,
 ) -> Digest:
     if not layers:
         raise FolderError("there is no file to push")
-    registry.allow_push()
-    total = sum(layer.descriptor.size for layer in layers)
-    done = 0
-    for blob in (config, *layers):
-        if not await registry.has_blob(blob.descriptor.digest):
-            await _Upload(registry, blob).send()
-        done += blob.descriptor.size if blob is not config else 0
+    registry.allow_push(mount_from)
+    blobs = (config, *layers)
+    total, done = sum(blob.descriptor.size for blob in blobs), 0
+
+    def reach(sent: int) -> None:
         if report is not None:
-            report(done, total)
+            report(done + sent, total)
+
+    for blob in blobs:
+        if not await registry.has_blob(blob.descriptor.digest):
+            await _Upload(registry, blob, mount_from, reach).send()
+        reach(blob.descriptor.size)
+        done += blob.descriptor.size
     manifest = Manifest(
         config=config.descriptor, layers=tuple(layer.descriptor for layer in layers), artifact_type=artifact_type
     )
@@ -100,35 +120,60 @@ async def _push(
 class _Upload:
     """One blob on its way to the registry, in pieces, each of which may break off."""
 
-    def __init__(self, registry: Registry, blob: _Blob) -> None:
-        self._registry, self._blob = registry, blob
+    def __init__(self, registry: Registry, blob: _Blob, mount_from: str | None, sent: Sent) -> None:
+        self._registry, self._blob, self._mount_from, self._told = registry, blob, mount_from, sent
         self._what = f"{registry.reference}: upload of {blob.descriptor.digest}"
         self._url = ""
+        self._is_pieced = False
 
     async def send(self) -> None:
-        await self._begin()
-        sent, failures, size = 0, 0, self._blob.descriptor.size
-        while sent < size:
-            before = sent
+        if await self._begin():
+            return None
+        sent = furthest = failures = 0
+        while True:
             try:
+                if sent >= self._blob.descriptor.size:
+                    return await self._finish()
                 sent = await self._send_piece(sent)
-                failures = 0
-            except (UnreachableError, *BROKEN) as error:
+                # However often it breaks off, as long as it gets on.
+                failures = 0 if sent > furthest else failures + 1
+                furthest = max(furthest, sent)
+                if failures < self._registry.retries.attempts:
+                    continue
+                raise UnreachableError(f"{self._what}: the registry does not take more than {sent} bytes of it")
+            except (UnreachableError, RegistryError) as error:
                 failures += 1
-                told = error if isinstance(error, UnreachableError) else self._registry.unreachable(error)
-                if failures >= self._registry.retries.attempts:
-                    raise told from None
-                await self._registry.pause(failures, told)
-                sent = await self._received()
-                failures = 0 if sent > before else failures
-        joint = "&" if "?" in self._url else "?"
-        url = f"{self._url}{joint}digest={self._blob.descriptor.digest}"
-        async with self._registry.request("PUT", url, what=self._what, expected=(201,)):
-            pass
+                if failures >= self._registry.retries.attempts or not self._may_go_on(error):
+                    raise
+                wished_s = error.retry_after_s if isinstance(error, RegistryError) else None
+                await self._registry.pause(failures, error, wished_s)
+                sent = await (self._received() if self._is_kept(error) else self._restart())
 
-    async def _begin(self) -> None:
-        async with self._registry.request("POST", "blobs/uploads/", what=self._what, expected=(202,)) as response:
-            self._url = location(response)
+    def _may_go_on(self, error: UnreachableError | RegistryError) -> bool:
+        if isinstance(error, UnreachableError | NotFoundError):
+            return True
+        # What was put together of pieces may have come out wrong there.
+        return error.status in RETRIED_STATUSES or (error.status == 400 and self._is_pieced)
+
+    def _is_kept(self, error: UnreachableError | RegistryError) -> bool:
+        return isinstance(error, UnreachableError) or error.status in RETRIED_STATUSES
+
+    async def _restart(self) -> int:
+        await self._begin()
+        return 0
+
+    async def _begin(self) -> bool:
+        """Asks for an upload; True if none is needed, as the registry has the blob elsewhere."""
+        path = "blobs/uploads/"
+        if self._mount_from is not None:
+            path += f"?mount={self._blob.descriptor.digest}&from={self._mount_from}"
+        # Only the first time: where it was not there, it will not be later.
+        self._mount_from, self._is_pieced = None, False
+        async with self._registry.request("POST", path, what=self._what, expected=(201, 202)) as response:
+            if response.status == 201:
+                return True
+            self._url = location(response, str(response.url))
+            return False
 
     async def _send_piece(self, start: int) -> int:
         piece = await asyncio.to_thread(_piece, self._blob.content, start)
@@ -136,22 +181,51 @@ class _Upload:
         headers = {"Content-Type": _FILE, "Content-Range": f"{start}-{end - 1}"}
         # Once only: after a break the registry may have a part of it.
         async with self._registry.request(
-            "PATCH", self._url, what=self._what, expected=(202, 416), headers=headers, data=piece, tries=1
+            *("PATCH", self._url),
+            what=self._what,
+            expected=(202, 416),
+            headers=headers,
+            data=piece,
+            tries=1,
+            sent=lambda count: self._told(start + count),
         ) as response:
-            if response.status == 416:
-                return await self._received()
-            self._url = location(response)
-            return end
+            if response.status == 202:
+                self._url = location(response, str(response.url))
+                held = _held(response.headers.get("Range"))
+                return min(held, end) if held else end
+        return await self._received()
 
     async def _received(self) -> int:
         """How much the registry has; from the start in a new upload if it has forgotten this one."""
-        with contextlib.suppress(NotFoundError):
+        try:
             async with self._registry.request("GET", self._url, what=self._what, expected=(204, 200)) as response:
-                self._url = location(response)
-                held = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", response.headers.get("Range", ""))
-                return int(held[1]) + 1 if held and int(held[1]) else 0
-        await self._begin()
-        return 0
+                held = _held(response.headers.get("Range")) or 0
+                if held <= self._blob.descriptor.size:
+                    if "Location" in response.headers:
+                        self._url = location(response, str(response.url))
+                    self._is_pieced = held > 0
+                    return held
+        except RegistryError as error:
+            if error.status not in (400, 404, 405):
+                raise
+        return await self._restart()
+
+    async def _finish(self) -> None:
+        joint = "&" if "?" in self._url else "?"
+        url = f"{self._url}{joint}digest={self._blob.descriptor.digest}"
+        try:
+            async with self._registry.request("PUT", url, what=self._what, expected=(201,)):
+                pass
+        except NotFoundError:
+            # It may have been done already, by a request whose answer was lost.
+            if not await self._registry.has_blob(self._blob.descriptor.digest):
+                raise
+
+
+def _held(header: str | None) -> int | None:
+    """Bytes that a `Range` header says are there; 0-0 is what registries say of none."""
+    found = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", header or "")
+    return None if found is None else int(found[1]) + 1 if int(found[1]) else 0
 
 
 def _of_bytes(content: bytes, media_type: str) -> _Blob:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import random
 import time
@@ -26,10 +25,10 @@ class Retries:
     first_s: float = 0.5
     longest_s: float = 15.0
 
-    async def wait(self, failures: int, wished_s: float | None = None) -> None:
-        """Pauses after so many failures, at least as long as the server wished, up to a minute."""
-        pause_s = min(self.longest_s, self.first_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
-        await asyncio.sleep(max(pause_s, min(wished_s or 0.0, _LONGEST_WISH_S)))
+    def pause_s(self, failures: int, wished_s: float | None = None) -> float:
+        """The pause after so many failures: at least as long as the server wished, up to a minute."""
+        pause_s = min(self.longest_s, self.first_s * 2.0 ** (failures - 1)) * random.uniform(0.75, 1.25)
+        return max(pause_s, min(wished_s or 0.0, _LONGEST_WISH_S))
 
 
 def retry_after_s(header: str | None) -> float | None:
