@@ -18,11 +18,11 @@ from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, Kubect
 from kaito.devcluster.instance import Instance
 from kaito.devcluster.layout import Layout
 from kaito.devcluster.lifecycle import Started
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.node_agent import NodeAgent
 from kaito.devcluster.processes import Supervisor
 from kaito.devcluster.programs import NodeAgentName, ProgramName
 from kaito.devcluster.progress import Progress
+from kaito.locks import FileLock
 
 if TYPE_CHECKING:
     from kaito.devcluster.process_nodes.images import ImageTable

@@ -32,9 +32,9 @@ from typing import Final
 
 from kaito.devcluster.cache import cache_folder, complete_folder
 from kaito.devcluster.errors import ChecksumError, DownloadError, TruncatedError, UnreachableError
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.programs import Platform, ProgramName, this_platform, version_of
 from kaito.devcluster.progress import Progress
+from kaito.locks import FileLock
 
 _FIRST_ANSWER_TIMEOUT_S: Final = 4.0
 _READ_TIMEOUT_S: Final = 30.0

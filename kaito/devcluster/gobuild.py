@@ -11,11 +11,11 @@ from typing import Final
 
 from kaito.devcluster.cache import cache_folder, complete_folder
 from kaito.devcluster.errors import BuildError
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.processes import Command, Supervisor
 from kaito.devcluster.programs import GoModule, Platform, this_platform
 from kaito.devcluster.progress import Progress
 from kaito.devcluster.toolchain import Toolchain, find_toolchain
+from kaito.locks import FileLock
 
 _SOURCES: Final = ("go.mod", "go.sum", "main.go")
 _FLAGS: Final = ("-v", "-trimpath", "-buildvcs=false", "-mod=readonly")

@@ -14,11 +14,11 @@ import yaml
 from kaito.devcluster.binaries import ensure_binaries
 from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, ProgramError
 from kaito.devcluster.lifecycle import Started
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.devcluster.probe import accepts
 from kaito.devcluster.processes import Command, Supervisor
 from kaito.devcluster.progress import Progress
+from kaito.locks import FileLock
 
 _START_TIMEOUT_S: Final = 30.0
 _POLL_INTERVAL_S: Final = 0.03

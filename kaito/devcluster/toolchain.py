@@ -14,8 +14,8 @@ from typing import Final
 
 from kaito.devcluster.cache import cache_folder, complete_folder
 from kaito.devcluster.errors import BuildError
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.progress import Progress
+from kaito.locks import FileLock
 
 # Kubernetes 1.36 is developed with this series; a later one may drop a GODEBUG setting that its go.mod names.
 GO_SERIES: Final = (1, 26)

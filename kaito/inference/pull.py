@@ -130,7 +130,7 @@ async def _pull(options: Options) -> Pulled:
     keyring = load_keyring(options.auth_dirs)
     _say(f"{options.reference}: asking {options.reference.registry}")
     async with Registry(options.reference, keyring, plain_http=options.plain_http, say=_say) as registry:
-        return await pull_adapter(registry, options.folder, path=options.path, report=_Report())
+        return await pull_adapter(registry, options.folder, path=options.path, report=_Report(), say=_say)
 
 
 class _Report:

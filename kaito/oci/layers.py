@@ -153,19 +153,6 @@ class Unpacker:
         _clear(target)
         return target
 
-    def check_links(self) -> None:
-        """Looks at all links that were made: one may lead out by way of another.
-
-        Raises:
-            LayerError: One leaves the folder.
-        """
-        root = self.root.resolve()
-        for folder, folders, files in os.walk(self.root):
-            for name in (*folders, *files):
-                path = Path(folder, name)
-                if path.is_symlink() and not _resolved(path).is_relative_to(root):
-                    raise LayerError(f"the link {path.relative_to(self.root)} leads out of the folder")
-
     def _count(self) -> None:
         self._entries += 1
         if self._entries > MAX_ENTRIES:
@@ -259,6 +246,20 @@ class Unpacker:
         for path in list(folder.iterdir()):
             if (*above, path.name) not in written:
                 _clear(path)
+
+
+def check_links(root: Path) -> None:
+    """Looks at all links in a folder: each may seem to stay inside, and lead out by way of another.
+
+    Raises:
+        LayerError: One leaves the folder.
+    """
+    real = root.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and not _resolved(path).is_relative_to(real):
+                raise LayerError(f"the link {path.relative_to(root)} leads out of the folder")
 
 
 class _Hashed(io.RawIOBase):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaito.oci.errors import LayerError
-from kaito.oci.layers import MAX_UNPACKED_BYTES, Unpacker
+from kaito.oci.layers import MAX_UNPACKED_BYTES, Unpacker, check_links
 from kaito.oci.manifests import UNPACK, Descriptor, Manifest
 
 
@@ -47,7 +47,7 @@ def unpack(
             unpacker.apply(blob, f"layer {layer.digest}")
         elif layer.title is not None:
             _take(unpacker, layer, blob)
-    unpacker.check_links()
+    check_links(folder)
     names = (
         each.relative_to(folder).as_posix() for each in folder.rglob("*") if not each.is_dir() or each.is_symlink()
     )

@@ -15,9 +15,9 @@ import pytest
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import DevClusterError, DirectoryInUseError, KubectlError, ProgramError, RequestError
 from kaito.devcluster.layout import Layout
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.ports import free_port
 from kaito.devcluster.programs import ProgramName
+from kaito.locks import FileLock
 from kaito.testing import eventually
 
 

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from kaito.devcluster.layout import Layout
-from kaito.devcluster.locks import FileLock
+from kaito.locks import FileLock
 from kaito.testing import eventually
 
 UP = [sys.executable, "-m", "kaito", "devcluster", "up"]

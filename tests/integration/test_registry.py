@@ -7,13 +7,11 @@ import base64
 import json
 import os
 import signal
-import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, web
 
 from kaito.devcluster import Registry as RegistryProgram
 from kaito.oci.client import Registry
@@ -25,7 +23,9 @@ from kaito.oci.push import push_artifact, push_image
 from kaito.oci.reference import Reference
 from kaito.oci.retries import Retries
 from kaito.testing import eventually
-from tests.operating.token_server import PASSWORD, REFRESH_TOKEN, USER, TokenServer
+from tests.operating.puller import puller, start_puller
+from tests.operating.registry_proxy import Fault, RegistryProxy, cut_answer
+from tests.operating.token_server import LEEWAY_S, PASSWORD, REFRESH_TOKEN, USER, TokenServer
 
 # bcrypt of "secret".
 HTPASSWD = "alice:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
@@ -73,19 +73,6 @@ async def pull(address: str, name: str, folder: Path, keys: Keyring | None = Non
     async with Registry(Reference.parse(f"{address}/{name}"), keys, retries=QUICK) as registry:
         image = await resolve(registry)
         return await fetch(registry, image.manifest.layers, folder)
-
-
-async def puller(*arguments: object) -> tuple[int, str, list[str]]:
-    """The init container's program: its exit code, standard output and the lines of its log."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kaito.inference.pull", *map(str, arguments)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "DOCKER_CONFIG": "/nonexistent"},
-    )
-    output, log = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), log.decode().splitlines()
 
 
 def break_blob(program: RegistryProgram, digest: Digest) -> None:
@@ -193,10 +180,23 @@ async def test_bearer_tokens_are_fetched_for_what_is_done_and_again_when_they_ru
         wrong = keyring(folder / "wrong", program.address, password="hunter2")
         with pytest.raises(UnauthorizedError, match="who are you"):
             await pull(program.address, "team/a:1", folder / "none", wrong)
-        async with Registry(Reference.parse(f"{program.address}/team/a:1"), keys, retries=QUICK) as registry:
-            await registry.manifest()
-            registry._access.header = "Bearer run.out.token"
-            await registry.manifest()
+
+
+async def test_a_token_that_runs_out_during_a_pull_or_push_is_fetched_anew(adapter: Path) -> None:
+    folder = adapter.parent
+    # A second or two is what is left of each.
+    async with (
+        TokenServer(folder, lifetime_s=2 - LEEWAY_S) as tokens,
+        RegistryProgram(folder / "registry", token=tokens.access) as program,
+    ):
+        image, keys = f"{program.address}/team/a:1", keyring(folder / "keys", program.address)
+        async with Registry(Reference.parse(image), keys, retries=QUICK) as registry:
+            await push_image(registry, adapter)
+            asked = len(tokens.asked)
+            await eventually(lambda: time.time() > tokens.run_out_s or None, message="the token's end")
+            assert len(await fetch(registry, (await resolve(registry)).manifest.layers, folder / "blobs")) == 1
+            await push_image(registry, adapter)
+            assert len(tokens.asked) > asked
 
 
 async def test_a_blob_that_is_broken_in_the_registry_is_refused_and_not_kept(
@@ -213,40 +213,11 @@ async def test_a_blob_that_is_broken_in_the_registry_is_refused_and_not_kept(
     assert list((adapter.parent / "blobs").iterdir()) == []
 
 
-@asynccontextmanager
-async def cutting(address: str, pieces_bytes: int) -> AsyncIterator[tuple[str, list[str]]]:
-    """A proxy that breaks every blob off after so many bytes; its address, and the ranges that it was asked for."""
-    ranges: list[str] = []
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        async with ClientSession(auto_decompress=False) as session:
-            headers = {name: value for name, value in request.headers.items() if name != "Host"}
-            async with session.get(f"http://{address}{request.path_qs}", headers=headers) as upstream:
-                response = web.StreamResponse(status=upstream.status, headers=upstream.headers)
-                await response.prepare(request)
-                content = await upstream.read()
-                if "/blobs/" in request.path:
-                    ranges.append(request.headers.get("Range", ""))
-                await response.write(content[:pieces_bytes])
-                if len(content) > pieces_bytes:
-                    assert request.transport is not None
-                    request.transport.close()
-                return response
-
-    runner = web.AppRunner(web.Application(client_max_size=1 << 30))
-    runner.app.router.add_get("/{path:.*}", handle)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"127.0.0.1:{runner.addresses[0][1]}", ranges
-    finally:
-        await runner.cleanup()
-
-
 async def test_a_blob_goes_on_where_its_connection_broke_however_often(program: RegistryProgram, adapter: Path) -> None:
     await push(program.address, "cut:1", adapter)
-    async with cutting(program.address, 500_000) as (address, ranges):
-        [blob] = await pull(address, "cut:1", adapter.parent / "blobs")
+    async with RegistryProxy(program.address, Fault("/blobs/", cut_answer(500_000))) as proxy:
+        [blob] = await pull(proxy.address, "cut:1", adapter.parent / "blobs")
+        ranges = [each.headers.get("Range", "") for each in proxy.of("/blobs/")]
     assert ranges[0] == ""
     assert len(ranges) >= 6  # more than the tries that one place has
     assert all(each.startswith("bytes=") for each in ranges[1:])
@@ -290,10 +261,7 @@ async def test_sigterm_ends_a_pull_at_once_and_leaves_no_adapter(program: Regist
     await push(program.address, "slow:1", adapter)
     silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(0), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kaito.inference.pull", f"127.0.0.1:{port}/slow:1", str(adapter.parent / "target")),
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await start_puller(f"127.0.0.1:{port}/slow:1", adapter.parent / "target")
     assert process.stderr is not None
     assert b"asking" in await process.stderr.readline()
     process.send_signal(signal.SIGTERM)

@@ -54,6 +54,7 @@ class RegistryProxy:
     Attributes:
         faults: the first one that fits a request happens to it.
         seen: all requests, in order.
+        session: to ask the registry with.
     """
 
     def __init__(self, upstream: str, *faults: Fault, tls: ssl.SSLContext | None = None) -> None:
@@ -61,7 +62,7 @@ class RegistryProxy:
         self.seen: list[Seen] = []
 
     async def __aenter__(self) -> Self:
-        self._session = ClientSession(auto_decompress=False)
+        self.session = ClientSession(auto_decompress=False)
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -74,7 +75,7 @@ class RegistryProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._runner.cleanup()
-        await self._session.close()
+        await self.session.close()
 
     def of(self, what: str) -> list[Seen]:
         """Those requests that a pattern fits."""
@@ -90,7 +91,7 @@ class RegistryProxy:
         url = f"http://{self.upstream}{request.raw_path}"
         data = _pieces(body, sends, seen) if body else None
         try:
-            async with self._session.request(
+            async with self.session.request(
                 request.method, url, headers=headers, data=data, allow_redirects=False
             ) as got:
                 kept = {name: value for name, value in got.headers.items() if name.lower() not in _OF_A_CONNECTION}
@@ -152,7 +153,7 @@ def then_lost() -> Act:
     async def act(proxy: RegistryProxy, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_A_CONNECTION}
         url, body = f"http://{proxy.upstream}{request.raw_path}", await request.read()
-        async with proxy._session.request(request.method, url, headers=headers, data=body) as got:
+        async with proxy.session.request(request.method, url, headers=headers, data=body) as got:
             await got.read()
         return reset(request)
 

@@ -18,16 +18,24 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from kaito.devcluster import TokenAccess
 
+LEEWAY_S = 60
+"""For so long after its end the registry still takes a token."""
 USER, PASSWORD, REFRESH_TOKEN = "alice", "secret", "refresh-me"
 
 
 class TokenServer:
-    """Serves `/token` on loopback; `asked` has the scopes that it was asked for."""
+    """Serves `/token` on loopback.
+
+    Attributes:
+        asked: the scopes that it was asked for.
+        run_out_s: when the registry no longer takes the last token, in seconds of the epoch.
+    """
 
     def __init__(self, directory: Path, lifetime_s: int = 300) -> None:
         self._certificates, self._lifetime_s = directory / "certificates.pem", lifetime_s
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.asked: list[str] = []
+        self.run_out_s = 0.0
 
     @property
     def access(self) -> TokenAccess:
@@ -68,6 +76,7 @@ class TokenServer:
     def _sign(self, access: list[dict[str, Any]]) -> str:
         chain = [base64.b64encode(self._certificate.public_bytes(serialization.Encoding.DER)).decode()]
         now = int(time.time())
+        self.run_out_s = now + self._lifetime_s + LEEWAY_S
         claims = {
             "iss": self.access.issuer,
             "sub": USER,

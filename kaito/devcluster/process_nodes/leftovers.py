@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from kaito.client import Client, KubeError
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.process_nodes import volumes
 from kaito.devcluster.process_nodes.pod_sandbox import remove_orphans
 from kaito.devcluster.process_nodes.programs import Programs
 from kaito.kube.core_v1 import Pod
+from kaito.locks import FileLock
 from kaito.runtime.service import Service
 
 log = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from kaito.devcluster.errors import CancelledStartError
-from kaito.devcluster.locks import FileLock
 from kaito.devcluster.progress import Progress
+from kaito.locks import FileLock
 from kaito.testing import eventually
 
 HOLDER = """
 import sys, time, pathlib
-from kaito.devcluster.locks import FileLock
+from kaito.locks import FileLock
 assert FileLock(pathlib.Path(sys.argv[1]), "doing the dishes").try_acquire()
 print("held", flush=True)
 time.sleep(60)

@@ -10,11 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
-
-from kaito.devcluster.progress import Progress
+from typing import Final, Protocol
 
 _POLL_INTERVAL_S: Final = 0.2
+
+
+class Waiting(Protocol):
+    """Who waits for a lock: tells people, and sleeps."""
+
+    def update(self, text: str, /) -> None:
+        """Offers the present state, which is told now and then."""
+
+    def pause(self, seconds: float, /) -> None:
+        """Sleeps, unless the wait is called off, which it raises an error for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class FileLock:
     never left behind by a killed one.
 
     Args:
-        path: The lock's file; it is created, and left in place.
+        path: The lock's file; it is created, and left in place unless `remove` is called.
         purpose: What the owner does meanwhile.
     """
 
@@ -60,9 +68,14 @@ class FileLock:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(fd)
-            return False
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
+        if not self._is_named(fd):
+            os.close(fd)
+            return self.try_acquire()
         self._fd = fd
         owner = LockOwner(pid=os.getpid(), purpose=self._purpose, since_s=time.time())
         os.ftruncate(fd, 0)
@@ -74,6 +87,12 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def remove(self) -> None:
+        """Gives the lock back and takes its file away; who waits for it meanwhile makes a new one."""
+        if self._fd is not None:
+            self.path.unlink(missing_ok=True)
+            self.release()
 
     def fileno(self) -> int:
         """The open file that carries the lock, for a child process to inherit."""
@@ -89,11 +108,11 @@ class FileLock:
             return LockOwner(pid=0, purpose="", since_s=0.0)
 
     @contextmanager
-    def held(self, progress: Progress) -> Iterator[None]:
+    def held(self, progress: Waiting) -> Iterator[None]:
         """Waits for the lock, saying for whom, and holds it for a block.
 
-        Raises:
-            CancelledStartError: The wait was called off.
+        Args:
+            progress: What raises when the wait is called off.
         """
         while not self.try_acquire():
             progress.update(f"waiting for {self.owner()}; end that process to take over")
@@ -102,3 +121,10 @@ class FileLock:
             yield
         finally:
             self.release()
+
+    def _is_named(self, fd: int) -> bool:
+        """Whether the file is still the one of that name: its last owner may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(fd), self.path.stat())
+        except FileNotFoundError:
+            return False
