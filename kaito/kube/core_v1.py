@@ -155,6 +155,8 @@ class ContainerStatus(KubeModel):
     image: str = ""
     image_id: Annotated[str, Field(alias="imageID")] = ""
     container_id: Annotated[str | None, Field(alias="containerID")] = None
+    resources: ResourceRequirements | None = None
+    allocated_resources: ResourceList = FrozenDict()
 
 
 class PodCondition(KubeModel):

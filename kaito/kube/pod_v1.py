@@ -300,6 +300,10 @@ class PodSpec(KubeModel):
     hostname: str | None = None
     subdomain: str | None = None
     share_process_namespace: bool | None = None
+    active_deadline_seconds: int | None = None
+    enable_service_links: bool | None = None
+    readiness_gates: tuple[FrozenJson, ...] = ()
+    overhead: ResourceList = FrozenDict()
 
 
 class PodTemplateSpec(KubeModel):

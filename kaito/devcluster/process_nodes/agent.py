@@ -56,7 +56,15 @@ async def agent(
 
     def usual_sandbox(pod: Pod, address: str) -> PodSandbox:
         # Live: a ConfigMap or Secret is read when it is needed, and none is watched.
-        return PodSandbox(pod, manager.api_reader, options.images, options.directory, address, api_server=config.host)
+        return PodSandbox(
+            pod,
+            manager.api_reader,
+            options.images,
+            options.directory,
+            address,
+            api_server=config.host,
+            find_services=lambda namespace: services.links(namespace),
+        )
 
     async with AsyncExitStack() as stack:
         programs = await stack.enter_async_context(programs_of(options.directory))
@@ -70,7 +78,7 @@ async def agent(
         manager.add(keeper)
         manager.add(Leftovers(manager.api_reader, options.directory))
         logs = options.directory / "logs"
-        await stack.enter_async_context(
+        services = await stack.enter_async_context(
             network(manager.client, manager.cache, logs=logs, find_pod=pods.find, egress=options.egress)
         )
         yield manager

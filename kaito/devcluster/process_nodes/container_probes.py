@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from itertools import count
-from signal import Signals
+from collections.abc import Callable
 
-from kaito.devcluster.errors import ProgramError
-from kaito.devcluster.process_nodes.last_words import MAX_LOG_BYTES, tail
 from kaito.devcluster.process_nodes.probes import Listener, ProbeKind, Prober, probes_of, watch
-from kaito.devcluster.process_nodes.programs import Programs
-from kaito.devcluster.process_nodes.sandbox import Execution, NotStarted, Sandbox
 from kaito.kube.pod_v1 import Container
-
-_NUMBERS = count(1)
 
 
 class ContainerProbes:
-    """Asks a container that was just started, until cancelled.
+    """Asks a container, from `begin` until cancelled.
 
     Args:
         container: which.
-        sandbox: of its pod.
-        programs: runs probes that are commands.
-        execution: what was executed for the container.
+        prober: asks.
         found: is told what a probe found: it holds from now on, or no more.
         unhealthy: is told each failure.
     """
@@ -34,25 +22,27 @@ class ContainerProbes:
     def __init__(
         self,
         container: Container,
-        sandbox: Sandbox,
-        programs: Programs,
-        execution: Execution,
+        prober: Prober,
         found: Callable[[ProbeKind, bool], None],
         unhealthy: Callable[[ProbeKind, str], None],
     ) -> None:
         self._container = container
-        self._sandbox = sandbox
-        self._programs = programs
-        self._execution = execution
+        self._prober = prober
         self._found = found
+        self._unhealthy = unhealthy
         self._started = asyncio.Event()
-        probes = probes_of(container)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self) -> None:
+        """Asks from now on: the container runs, and is set up."""
+        probes = probes_of(self._container)
         if ProbeKind.STARTUP not in probes:
             self._started.set()
-        prober = Prober(container, sandbox.address, self._run_command)
-        listener = Listener(self._started, self._passed, lambda kind: found(kind, False), unhealthy)
+        listener = Listener(self._started, self._passed, lambda kind: self._found(kind, False), self._unhealthy)
         self._tasks = [
-            asyncio.create_task(watch(kind, probe, prober, listener), name=f"{kind} probe of {container.name}")
+            asyncio.create_task(
+                watch(kind, probe, self._prober, listener), name=f"{kind} probe of {self._container.name}"
+            )
             for kind, probe in probes.items()
         ]
 
@@ -70,23 +60,3 @@ class ContainerProbes:
         self._found(kind, True)
         if kind is ProbeKind.STARTUP:
             self._started.set()
-
-    async def _run_command(self, command: Sequence[str], timeout_s: float) -> str | None:
-        try:
-            argv = self._sandbox.command(self._container, command)
-            execution = replace(self._execution, argv=argv, log=self._execution.log.with_name("probe.log"))
-            execution.log.unlink(missing_ok=True)
-            name = f"probe {next(_NUMBERS)} of {self._sandbox.address}/{self._container.name}"
-            program = await self._programs.start(name, execution, lambda: None)
-        except NotStarted as error:
-            return error.message
-        except ProgramError as error:
-            return str(error).splitlines()[0]
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    code = await program.wait()
-                    return None if code == 0 else tail(execution.log, MAX_LOG_BYTES) or f"exit status {code}"
-            return f"command timed out after {timeout_s:g}s: {' '.join(command)}"
-        finally:
-            await self._programs.signal(program, Signals.SIGKILL)

@@ -21,7 +21,7 @@ from kaito.informers import Cache
 @contextlib.asynccontextmanager
 async def network(
     client: Client, cache: Cache, *, logs: Path, find_pod: FindPod, egress: Egress | None
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Services]:
     """Keeps an address for each Service and, of a control plane on this machine, lets the API server in.
 
     Args:
@@ -36,7 +36,7 @@ async def network(
         if egress is not None:
             kubelet = await parts.enter_async_context(KubeletApi(logs, egress, find_pod))
             await parts.enter_async_context(Proxy(egress.socket, partial(_route, services, kubelet.port)))
-        yield
+        yield services
 
 
 async def _route(services: Services, kubelet_port: int, address: str, port: int) -> Target:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from kaito.devcluster.process_nodes.pod_records import PULL_FAILED
+from kaito.devcluster.process_nodes.hooks import HookKind
+from kaito.devcluster.process_nodes.pod_plan import DEADLINE
+from kaito.devcluster.process_nodes.pod_records import PULL_FAILED, Verdict
 from kaito.devcluster.process_nodes.pod_status import name_of
 from kaito.devcluster.process_nodes.probes import ProbeKind
 from kaito.devcluster.process_nodes.sandbox import NotStarted
@@ -33,9 +35,20 @@ class PodEvents:
         self._tell(pod, _NORMAL, "Pulled", "Pull", present)
         self._tell(pod, _NORMAL, "Created", "Create", f"Created container: {container.name}")
         self._tell(pod, _NORMAL, "Started", "Start", f"Started container {container.name}")
-        if isinstance(container.lifecycle, dict) and "postStart" in container.lifecycle:
-            said = f"Container {container.name}: nodes of this kind run no postStart hooks"
-            self._tell(pod, _WARNING, "FailedPostStartHook", "Start", said)
+
+    def hook_failed(self, pod: Pod, container: Container, kind: HookKind, fault: str) -> None:
+        """A hook did not do what it should; after a postStart hook the container is ended for it."""
+        said = f'Container "{container.name}" in Pod "{name_of(pod)}": {fault}'
+        if kind is HookKind.PRE_STOP:
+            self._tell(pod, _WARNING, "FailedPreStopHook", "Kill", said)
+            return
+        self._tell(pod, _WARNING, "FailedPostStartHook", "Start", said)
+        self._tell(pod, _NORMAL, "Killing", "Kill", "FailedPostStartHook")
+
+    def failed(self, pod: Pod, verdict: Verdict) -> None:
+        """The agent has failed a pod."""
+        kind = _NORMAL if verdict == DEADLINE else _WARNING
+        self._tell(pod, kind, verdict.reason, "Sync", verdict.message)
 
     def refused(self, pod: Pod, container: Container, error: NotStarted) -> None:
         """A container could not be started."""
@@ -74,6 +87,3 @@ class PodEvents:
     def stopping(self, pod: Pod, container: Container) -> None:
         """A container is ended with its pod."""
         self._tell(pod, _NORMAL, "Killing", "Kill", f"Stopping container {container.name}")
-        if isinstance(container.lifecycle, dict) and "preStop" in container.lifecycle:
-            said = f"Container {container.name}: nodes of this kind run no preStop hooks"
-            self._tell(pod, _WARNING, "FailedPreStopHook", "Kill", said)

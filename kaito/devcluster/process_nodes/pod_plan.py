@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from kaito.devcluster.process_nodes.pod_records import ContainerRecord, Ended, Records, Running, Waiting, containers_of
+from kaito.devcluster.process_nodes.hooks import HookKind, hook_of
+from kaito.devcluster.process_nodes.pod_records import (
+    LIVES,
+    ContainerRecord,
+    Ended,
+    Fate,
+    Records,
+    Running,
+    Stop,
+    Verdict,
+    Waiting,
+    containers_of,
+)
 from kaito.kube.core_v1 import Pod
 from kaito.kube.pod_v1 import Container
 
@@ -20,6 +32,10 @@ GONE_GRACE_S: Final = 2.0
 """What a pod gets that was removed without its agent, by --force or with its node."""
 DEFAULT_GRACE_S: Final = 30.0
 LONGEST_GRACE_S: Final = 1e9
+AFTER_HOOK_S: Final = 2.0
+"""What a container gets at least between SIGTERM and SIGKILL when its preStop hook has used up its grace."""
+DEADLINE: Final = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+"""Of a pod with activeDeadlineSeconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +44,8 @@ class Plan:
 
     Attributes:
         starts: containers to start.
-        stops: containers to tell to end (SIGTERM).
+        stops: containers to end: their preStop hook, then SIGTERM.
+        tells: containers whose preStop hook has had its time (SIGTERM).
         kills: containers whose grace is over (SIGKILL).
         wake_at: when time alone changes the plan.
         over: nothing runs, and nothing will.
@@ -37,34 +54,48 @@ class Plan:
 
     starts: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
     kills: tuple[str, ...] = ()
     wake_at: datetime | None = None
     over: bool = False
     ending: bool = False
 
 
-def plan(pod: Pod, records: Records, now: datetime, *, gone: bool = False) -> Plan:
+def plan(pod: Pod, records: Records, now: datetime, fate: Fate = LIVES) -> Plan:
     """Plans.
 
     Args:
         pod: the pod, as the API server has it.
         records: of all its containers.
         now: the time.
-        gone: the pod, or its node, is no more: what runs is to end.
+        fate: what else has become of it.
     """
-    if is_ending(pod, gone) or phase_of(pod, records) in (SUCCEEDED, FAILED):
-        return _winding_down(records, grace_s(pod, gone), now)
-    wanted = [(each, records[each.name]) for each in _wanted(pod, records)]
+    if is_ending(pod, fate) or phase_of(pod, records) in (SUCCEEDED, FAILED):
+        return _winding_down(pod, records, grace_s(pod, fate.gone), now)
+    wanted = _before_hooks([(each, records[each.name]) for each in _wanted(pod, records)])
     open_ = [(each, record) for each, record in wanted if _is_to_run(each, record, pod)]
-    starts = tuple(each.name for each, record in open_ if record.may_start(now))
-    kills, deadlines = _kills(records, now)
+    starts = _up_to_hook([each for each, record in open_ if record.may_start(now)])
+    ends = _ends(records, now)
     due = [record.retry_at for _, record in open_ if record.retry_at is not None and record.retry_at > now]
-    return Plan(starts, (), kills, _earliest([*due, *deadlines]))
+    return Plan(starts, (), ends.tells, ends.kills, _earliest([*due, *ends.later]))
 
 
-def is_ending(pod: Pod, gone: bool) -> bool:
+def deadline_of(pod: Pod, started_at: datetime) -> datetime | None:
+    """When a pod has been active for long enough; None if it may be forever.
+
+    Args:
+        pod: which.
+        started_at: since when, if its status does not say.
+    """
+    seconds = pod.spec.active_deadline_seconds
+    if seconds is None or is_ending(pod, LIVES):
+        return None
+    return (pod.status.start_time or started_at) + timedelta(seconds=seconds)
+
+
+def is_ending(pod: Pod, fate: Fate) -> bool:
     """Whether nothing of the pod may run any more, whatever it has done so far."""
-    return gone or pod.metadata.deletion_timestamp is not None or pod.status.phase in (SUCCEEDED, FAILED)
+    return fate.ends or pod.metadata.deletion_timestamp is not None or pod.status.phase in (SUCCEEDED, FAILED)
 
 
 def grace_s(pod: Pod, gone: bool) -> float:
@@ -77,12 +108,14 @@ def grace_s(pod: Pod, gone: bool) -> float:
     return min(usual, GONE_GRACE_S) if gone else usual
 
 
-def phase_of(pod: Pod, records: Records, gone: bool = False) -> str:
+def phase_of(pod: Pod, records: Records, fate: Fate = LIVES) -> str:
     """The pod's phase, by a kubelet's rules."""
     if pod.status.phase in (SUCCEEDED, FAILED):
         return pod.status.phase
     states = [records[each.name].state for each in containers_of(pod)]
-    if is_ending(pod, gone) and not any(isinstance(each, Running) for each in states):
+    if is_ending(pod, fate) and not any(isinstance(each, Running) for each in states):
+        if fate.verdict is not None:
+            return FAILED
         mains = [records[each.name] for each in pod.spec.containers]
         return SUCCEEDED if all(each.succeeded for each in mains) else FAILED
     if not initialized(pod, records):
@@ -91,7 +124,7 @@ def phase_of(pod: Pod, records: Records, gone: bool = False) -> str:
 
 
 def _phase_of_mains(pod: Pod, mains: list[ContainerRecord]) -> str:
-    if any(isinstance(each.state, Waiting) and each.last is None for each in mains):
+    if any((isinstance(each.state, Waiting) or not each.is_set_up) and each.last is None for each in mains):
         return PENDING
     if any(isinstance(each.state, Running) for each in mains) or policy_of(pod) == "Always":
         return RUNNING
@@ -159,6 +192,18 @@ def _wanted(pod: Pod, records: Records) -> list[Container]:
     return wanted
 
 
+def _before_hooks(wanted: list[tuple[Container, ContainerRecord]]) -> list[tuple[Container, ContainerRecord]]:
+    """Those up to the first whose postStart hook is running: the next ones wait for it, as a kubelet's do."""
+    held = (place for place, (_, record) in enumerate(wanted) if not record.is_set_up)
+    return wanted[: next(held, len(wanted))]
+
+
+def _up_to_hook(starts: list[Container]) -> tuple[str, ...]:
+    """The names of those that may start together: none beside one whose hook is yet to run."""
+    hooked = (place for place, each in enumerate(starts, 1) if hook_of(each, HookKind.POST_START) is not None)
+    return tuple(each.name for each in starts[: next(hooked, len(starts))])
+
+
 def _passed(init: Container, record: ContainerRecord) -> bool:
     if is_sidecar(init):
         return isinstance(record.state, Running) and record.state.started
@@ -173,23 +218,45 @@ def _failed_init(pod: Pod, records: Records) -> bool:
     return False
 
 
-def _winding_down(records: Records, grace: float, now: datetime) -> Plan:
+def _winding_down(pod: Pod, records: Records, grace: float, now: datetime) -> Plan:
     running = {name: each.state for name, each in records.items() if isinstance(each.state, Running)}
-    stops = tuple(name for name, state in running.items() if state.stop is None)
-    kills, deadlines = _kills(records, now, grace)
-    return Plan((), stops, kills, _earliest(deadlines), over=not running, ending=True)
+    sidecars = [each.name for each in pod.spec.init_containers if is_sidecar(each) and each.name in running]
+    # Sidecars serve the others to their end, and those before them: the last to start is the first of them to go.
+    waiting = sidecars if len(sidecars) < len(running) else sidecars[:-1]
+    stops = tuple(name for name, state in running.items() if state.stop is None and name not in waiting)
+    ends = _ends(records, now, grace)
+    return Plan((), stops, ends.tells, ends.kills, _earliest(ends.later), over=not running, ending=True)
 
 
-def _kills(records: Records, now: datetime, grace: float = math.inf) -> tuple[tuple[str, ...], list[datetime]]:
-    """Who is to be killed now, and when others will be; an end of the pod only shortens what a stop allows."""
-    deadlines = {}
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    tells: tuple[str, ...]
+    kills: tuple[str, ...]
+    later: tuple[datetime, ...]
+
+
+def _ends(records: Records, now: datetime, grace: float = math.inf) -> _Ends:
+    """Whose time is over now, and when that of others will be; an end of the pod only shortens what a stop allows."""
+    moments: dict[str, datetime] = {}
+    held = set()
     for name, record in records.items():
         stop = record.state.stop if isinstance(record.state, Running) else None
         if stop is not None and not stop.killed:
-            allowed = min(grace, math.inf if stop.grace_s is None else stop.grace_s)
-            deadlines[name] = stop.asked_at + timedelta(seconds=min(allowed, LONGEST_GRACE_S))
-    kills = tuple(name for name, deadline in deadlines.items() if deadline <= now)
-    return kills, [deadline for deadline in deadlines.values() if deadline > now]
+            moments[name] = _over_at(stop, grace)
+            if stop.held:
+                held.add(name)
+    due = [name for name, moment in moments.items() if moment <= now]
+    return _Ends(
+        tells=tuple(name for name in due if name in held),
+        kills=tuple(name for name in due if name not in held),
+        later=tuple(moment for moment in moments.values() if moment > now),
+    )
+
+
+def _over_at(stop: Stop, grace: float) -> datetime:
+    allowed = min(grace, math.inf if stop.grace_s is None else stop.grace_s)
+    over_at = stop.asked_at + timedelta(seconds=min(allowed, LONGEST_GRACE_S))
+    return over_at if stop.told_at is None else max(over_at, stop.told_at + timedelta(seconds=AFTER_HOOK_S))
 
 
 def _earliest(moments: Iterable[datetime]) -> datetime | None:

@@ -49,26 +49,69 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """It was told to end.
+class Verdict:
+    """Why the agent has failed a pod, as its status and an event say it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What has become of a pod, other than by its containers.
 
     Attributes:
-        asked_at: when it got SIGTERM.
+        gone: it, or its node, is no more.
+        verdict: the agent has failed it.
+    """
+
+    gone: bool = False
+    verdict: Verdict | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing of the pod may run any more."""
+        return self.gone or self.verdict is not None
+
+
+LIVES: Final = Fate()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """It is to end.
+
+    Attributes:
+        asked_at: when its time began to run.
         grace_s: how long it may take; None: as long as its pod's deletion says.
+        held: its preStop hook runs, and it got no SIGTERM yet.
+        told_at: when it got SIGTERM, where a hook went before.
         killed: it got SIGKILL.
     """
 
     asked_at: datetime
     grace_s: float | None = None
+    held: bool = False
+    told_at: datetime | None = None
     killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """It runs, under the name `run`."""
+    """It runs, under the name `run`.
+
+    Attributes:
+        run: unique among all runs.
+        started_at: since when.
+        set_up: its postStart hook, if it has one, is through.
+        started: its startup probe, if it has one, held.
+        ready: its readiness probe, if it has one, holds.
+        stop: it is to end.
+    """
 
     run: str
     started_at: datetime
+    set_up: bool = True
     started: bool = True
     ready: bool = True
     stop: Stop | None = None
@@ -125,11 +168,16 @@ class ContainerRecord:
         """Whether its back-off is over."""
         return self.retry_at is None or self.retry_at <= now
 
-    def begun(self, run: str, now: datetime, *, started: bool, ready: bool) -> ContainerRecord:
+    @property
+    def is_set_up(self) -> bool:
+        """Whether no postStart hook of it is running."""
+        return not isinstance(self.state, Running) or self.state.set_up
+
+    def begun(self, run: str, now: datetime, *, started: bool, ready: bool, set_up: bool = True) -> ContainerRecord:
         """It was started."""
         return replace(
             self,
-            state=Running(run, now, started, ready),
+            state=Running(run, now, set_up, started, ready),
             last=self.state if isinstance(self.state, Ended) else self.last,
             restarts=self.next_run,
             refusals=0,

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from kaito.client import Client
+from kaito.client import Client, KubeError
 from kaito.devcluster.process_nodes import volumes
 from kaito.devcluster.process_nodes.addresses import local
 from kaito.devcluster.process_nodes.images import ImageTable, LocalImage
 from kaito.devcluster.process_nodes.mounts import Mounts
 from kaito.devcluster.process_nodes.sandbox import Execution, NotStarted
+from kaito.devcluster.process_nodes.service_links import ServiceLink, link_variables
 from kaito.devcluster.process_nodes.variables import cpu_limit, expand, variables
 from kaito.kube.core_v1 import Container, Pod
 
@@ -27,6 +28,9 @@ _HANDED_ON: Final = (
     "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
+
+FindServices = Callable[[str], Awaitable[Sequence[ServiceLink]]]
+"""Looks up how the Services of a namespace are reached."""
 
 
 class PodSandbox:
@@ -45,10 +49,19 @@ class PodSandbox:
         directory: the agent's.
         address: the pod's, as the cluster knows it.
         api_server: URL of the API server, for pods that talk to it.
+        find_services: looks up how the Services of a namespace are reached; None: they are not.
     """
 
     def __init__(
-        self, pod: Pod, client: Client, images: ImageTable, directory: Path, address: str, *, api_server: str = ""
+        self,
+        pod: Pod,
+        client: Client,
+        images: ImageTable,
+        directory: Path,
+        address: str,
+        *,
+        api_server: str = "",
+        find_services: FindServices | None = None,
     ) -> None:
         self.address = address
         self._pod = pod
@@ -59,6 +72,7 @@ class PodSandbox:
         self._memory = volumes.memory_folder(directory)
         self._volumes = volumes.Volumes(pod, client, self._folder / "volumes", address, self._memory)
         self._api_server = urlsplit(api_server)
+        self._find_services = find_services
         # Of each container that was to be started, its variables: a mount's subPathExpr may have them in it.
         self._known: dict[str, dict[str, str]] = {}
 
@@ -70,7 +84,7 @@ class PodSandbox:
     async def execution(self, container: Container, restarts: int) -> Execution:
         """See `Sandbox.execution`."""
         image = self._images.resolve(container.image or "")
-        cluster = self._cluster_variables()
+        cluster = await self._service_variables() | self._cluster_variables()
         known = cluster | await variables(self._client, self._pod, container, self.address, cluster)
         self._known[container.name] = known
         folder, mounts = self._container_folder(container), self._mounts(container)
@@ -129,6 +143,15 @@ class PodSandbox:
                 raise NotStarted("CreateContainerConfigError", f"{text}: {error}") from error
         files = {container.termination_message_path or TERMINATION_LOG: _termination_log(folder)}
         return Mounts(folder / "root", targets, files)
+
+    async def _service_variables(self) -> dict[str, str]:
+        if self._find_services is None or self._pod.spec.enable_service_links is False:
+            return {}
+        try:
+            return link_variables(await self._find_services(self._pod.metadata.namespace or ""))
+        except KubeError as error:
+            text = f"services have not yet been read, cannot construct envvars: {error}"
+            raise NotStarted("CreateContainerConfigError", text) from error
 
     def _cluster_variables(self) -> dict[str, str]:
         if not self._api_server.hostname:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from kaito.devcluster.process_nodes.addresses import NODE_ADDRESS
 from kaito.devcluster.process_nodes.pod_plan import (
@@ -18,9 +18,11 @@ from kaito.devcluster.process_nodes.pod_plan import (
     uninitialized,
 )
 from kaito.devcluster.process_nodes.pod_records import (
+    LIVES,
     PULL_FAILED,
     ContainerRecord,
     Ended,
+    Fate,
     Records,
     Running,
     Waiting,
@@ -38,19 +40,6 @@ from kaito.kube.core_v1 import (
 )
 from kaito.kube.pod_v1 import Container
 
-FIELDS: Final = (
-    "phase",
-    "conditions",
-    "containerStatuses",
-    "initContainerStatuses",
-    "hostIP",
-    "hostIPs",
-    "podIP",
-    "podIPs",
-    "startTime",
-)
-"""The fields of a status that are the agent's."""
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -62,7 +51,7 @@ class Seen:
         prepared: its volumes are there.
         started_at: since when the agent knows it.
         now: the time.
-        gone: the pod's node is no more.
+        fate: what has become of it.
     """
 
     records: Records
@@ -70,12 +59,12 @@ class Seen:
     prepared: bool
     started_at: datetime
     now: datetime
-    gone: bool = False
+    fate: Fate = LIVES
 
 
 def status_of(pod: Pod, seen: Seen) -> dict[str, Any]:
     """The agent's part of a pod's status, in its wire form."""
-    phase = phase_of(pod, seen.records, seen.gone)
+    phase = phase_of(pod, seen.records, seen.fate)
     made = {
         "phase": phase,
         "conditions": [each.to_dict() for each in _conditions(pod, seen, phase)],
@@ -85,6 +74,10 @@ def status_of(pod: Pod, seen: Seen) -> dict[str, Any]:
         "hostIPs": [{"ip": NODE_ADDRESS}],
         "startTime": ContainerStateRunning(started_at=pod.status.start_time or seen.started_at).to_dict()["startedAt"],
     }
+    if seen.fate.verdict is not None and phase == FAILED:
+        made |= {"reason": seen.fate.verdict.reason, "message": seen.fate.verdict.message}
+    if pod.metadata.generation:
+        made["observedGeneration"] = pod.metadata.generation
     if seen.prepared:
         made |= {"podIP": seen.address, "podIPs": [{"ip": seen.address}]}
     return {name: value for name, value in made.items() if value != []}
@@ -102,6 +95,8 @@ def changes(pod: Pod, wanted: dict[str, Any]) -> dict[str, Any]:
 def shown(container: Container, record: ContainerRecord, pod: Pod, seen: Seen) -> ContainerState:
     """What `kubectl describe` says of a container: an end that will be followed by a start is a wait."""
     match record.state:
+        case Running() if not record.is_set_up and record.last is None:
+            return ContainerState(waiting=_waiting(container, record, Waiting(), pod))
         case Running() as running:
             return ContainerState(running=ContainerStateRunning(started_at=running.started_at))
         case Ended() as end:
@@ -148,7 +143,7 @@ def pull_back_off(container: Container, waiting: Waiting) -> Waiting:
 
 
 def _backs_off(container: Container, record: ContainerRecord, end: Ended, pod: Pod, seen: Seen) -> bool:
-    if is_ending(pod, seen.gone) or not record.delay_s or record.may_start(seen.now):
+    if is_ending(pod, seen.fate) or not record.delay_s or record.may_start(seen.now):
         return False
     return restarts(container, pod, end)
 
@@ -174,7 +169,15 @@ def _status(container: Container, record: ContainerRecord, pod: Pod, seen: Seen)
         image_id=f"process://{image}" if run else "",
         started=running is not None and running.started,
         container_id=f"process://{run}" if run else None,
+        **_resources(container),
     )
+
+
+def _resources(container: Container) -> dict[str, Any]:
+    """What a container was given, which is what it asks for: nothing is enforced, and nothing resized in place."""
+    has = container.resources
+    given = {"resources": has} if has.requests or has.limits else {}
+    return given | ({"allocated_resources": has.requests} if has.requests else {})
 
 
 def _run_of(record: ContainerRecord) -> str:
@@ -212,6 +215,7 @@ def _conditions(pod: Pod, seen: Seen, phase: str) -> Sequence[PodCondition]:
         initialized, ready = ("True", "PodCompleted", ""), ("False", "PodCompleted", "")
     elif phase == FAILED:
         ready = ("False", "PodFailed", "")
+    gates = _closed_gates(pod)
     told = {
         "PodReadyToStartContainers": (
             "True" if seen.prepared and phase not in (SUCCEEDED, FAILED) else "False",
@@ -219,12 +223,25 @@ def _conditions(pod: Pod, seen: Seen, phase: str) -> Sequence[PodCondition]:
             "",
         ),
         "Initialized": initialized,
-        "Ready": ready,
+        "Ready": ("False", "ReadinessGatesNotReady", gates) if gates and ready[0] == "True" else ready,
         "ContainersReady": ready,
     }
     if find(pod.status.conditions, "PodScheduled") is None:
         told["PodScheduled"] = ("True", "", "")
     return [_condition(pod, name, *each, seen.now) for name, each in told.items()]
+
+
+def _closed_gates(pod: Pod) -> str:
+    """Which readiness gates keep a pod from being ready, in a kubelet's words."""
+    said = []
+    for gate in pod.spec.readiness_gates:
+        name = gate["conditionType"]
+        condition = find(pod.status.conditions, name)
+        if condition is None:
+            said.append(f'corresponding condition of pod readiness gate "{name}" does not exist.')
+        elif condition.status != "True":
+            said.append(f'the status of pod readiness gate "{name}" is not "True", but {condition.status}')
+    return ", ".join(said)
 
 
 def _unmet(reason: str, which: str, names: Sequence[str]) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,24 +10,28 @@ from signal import Signals
 from typing import Final
 
 from kaito.devcluster.errors import ProgramError
+from kaito.devcluster.process_nodes.container_commands import ContainerCommands
 from kaito.devcluster.process_nodes.container_probes import ContainerProbes
+from kaito.devcluster.process_nodes.hooks import Hook, HookKind, hook_of, run_hook
 from kaito.devcluster.process_nodes.last_words import last_words
 from kaito.devcluster.process_nodes.pod_events import PodEvents
-from kaito.devcluster.process_nodes.pod_plan import Plan, grace_s, is_ending, plan, restarts
+from kaito.devcluster.process_nodes.pod_plan import DEADLINE, Plan, deadline_of, grace_s, is_ending, plan, restarts
 from kaito.devcluster.process_nodes.pod_records import (
     KUBELETS,
     PULL_FAILED,
     BackOff,
     ContainerRecord,
     Ended,
+    Fate,
     Running,
     Stop,
+    Verdict,
     Waiting,
     containers_of,
     recovered,
 )
 from kaito.devcluster.process_nodes.pod_status import Seen, pull_back_off
-from kaito.devcluster.process_nodes.probes import ProbeKind, probes_of
+from kaito.devcluster.process_nodes.probes import ProbeKind, Prober, probes_of
 from kaito.devcluster.process_nodes.programs import Program, Programs
 from kaito.devcluster.process_nodes.sandbox import Execution, NotStarted, Sandbox
 from kaito.kube.core_v1 import Pod
@@ -59,7 +64,23 @@ class Tools:
 class _Run:
     program: Program
     execution: Execution
+    commands: ContainerCommands
+    prober: Prober
     probes: ContainerProbes
+    hook: asyncio.Task[None] | None = None
+
+    def quiet(self) -> None:
+        """Asks the container nothing any more."""
+        self.probes.cancel()
+        if self.hook is not None:
+            self.hook.cancel()
+
+    async def close(self) -> None:
+        """The same, and waits for what is being asked."""
+        self.quiet()
+        await self.probes.close()
+        if self.hook is not None:
+            await asyncio.gather(self.hook, return_exceptions=True)
 
 
 class PodWorker:
@@ -86,15 +107,24 @@ class PodWorker:
         self._containers = {each.name: each for each in containers_of(pod)}
         self._runs: dict[str, _Run] = {}
         self._condemned: dict[str, float] = {}
+        self._hooks_over: set[str] = set()
+        self.verdict: Verdict | None = None
         self._started_at = now
+        self._ending_at: datetime | None = None
         self._prepare_at = now
         self._mount_failures = 0
         self._pull_shown_until: datetime | None = None
 
-    def seen(self, *, gone: bool = False) -> Seen:
+    def seen(self) -> Seen:
         """What there is to tell of it."""
         now = self._tools.now()
-        return Seen(dict(self._records), self.sandbox.address, self.prepared, self._started_at, now, gone)
+        fate = Fate(verdict=self.verdict)
+        return Seen(dict(self._records), self.sandbox.address, self.prepared, self._started_at, now, fate)
+
+    def fail(self, verdict: Verdict) -> None:
+        """Fails the pod; the next steps end it."""
+        self.verdict = verdict
+        self._events.failed(self._pod, verdict)
 
     async def step(self, pod: Pod | None) -> Plan:
         """Does what is due now.
@@ -105,23 +135,20 @@ class PodWorker:
         Returns:
             What is left to do; `wake_at` says when to call again although nothing happens.
         """
-        gone = pod is None
         if pod is not None:
             await self._take(pod)
-        self._take_ends(gone)
-        if not is_ending(self._pod, gone):
+        deadline = deadline_of(self._pod, self._started_at)
+        if self.verdict is None and deadline is not None and deadline <= self._tools.now():
+            self.fail(DEADLINE)
+        fate = Fate(pod is None, self.verdict)
+        self._take_ends(fate)
+        if not is_ending(self._pod, fate):
             await self._prepare()
-        todo = self._plan(gone)
-        for name in todo.stops:
-            await self._stop(name, Stop(self._tools.now()))
-        for name, condemned_s in list(self._condemned.items()):
-            await self._stop(name, Stop(self._tools.now(), condemned_s))
-        self._condemned.clear()
-        for name in todo.kills:
-            await self._kill(name)
-        for name in todo.starts if self.prepared else ():
+        todo = self._plan(fate)
+        await self._end(todo)
+        for name in todo.starts:
             await self._start(self._containers[name])
-        return self._plan(gone)
+        return self._plan(fate)
 
     def settle(self) -> None:
         """What was told need not be told any more: a pull that failed becomes one that backs off."""
@@ -137,19 +164,20 @@ class PodWorker:
 
     async def close(self) -> None:
         """Ends its probes and removes its folder, once it is over."""
-        for run in self._runs.values():
-            await run.probes.close()
+        await self.abandon()
         self._runs.clear()
         await self.sandbox.remove()
 
     async def abandon(self) -> None:
-        """Ends its probes, and leaves everything else: the agent ends."""
+        """Ends its probes and hooks, and leaves everything else: the agent ends."""
         for run in self._runs.values():
-            await run.probes.close()
+            await run.close()
 
-    def _plan(self, gone: bool) -> Plan:
-        made = plan(self._pod, self._records, self._tools.now(), gone=gone)
-        moments = [made.wake_at, self._pull_shown_until, None if made.ending else self._prepare_at]
+    def _plan(self, fate: Fate) -> Plan:
+        made = plan(self._pod, self._records, self._tools.now(), fate)
+        moments = [made.wake_at, self._pull_shown_until]
+        if not made.ending:
+            moments += [self._prepare_at, deadline_of(self._pod, self._started_at)]
         starts = made.starts if self.prepared else ()
         return replace(made, starts=starts, wake_at=min((each for each in moments if each is not None), default=None))
 
@@ -188,25 +216,47 @@ class PodWorker:
             cause = str(error).splitlines()[0]
             self._refuse(container, NotStarted("RunContainerError", cause))
             return
-        probes = probes_of(container)
+        hook = hook_of(container, HookKind.POST_START)
         self._records[container.name] = record.begun(
-            run,
-            self._tools.now(),
-            started=ProbeKind.STARTUP not in probes,
-            ready=ProbeKind.READINESS not in probes,
+            run, self._tools.now(), started=False, ready=False, set_up=hook is None
         )
-        self._runs[container.name] = _Run(program, execution, self._watch(container, execution))
+        begun = self._runs[container.name] = self._run_of(container, program, execution)
         self._events.started(self._pod, container)
+        if hook is None:
+            self._set_up(container)
+        else:
+            begun.hook = asyncio.create_task(self._run_hook(container, HookKind.POST_START, hook))
 
-    def _watch(self, container: Container, execution: Execution) -> ContainerProbes:
-        return ContainerProbes(
+    def _run_of(self, container: Container, program: Program, execution: Execution) -> _Run:
+        commands = ContainerCommands(container, self.sandbox, self._tools.programs, execution)
+        prober = Prober(container, self.sandbox.address, commands.run)
+        probes = ContainerProbes(
             container,
-            self.sandbox,
-            self._tools.programs,
-            execution,
+            prober,
             lambda kind, holds: self._probed(container, kind, holds),
             lambda kind, fault: self._events.unhealthy(self._pod, kind, fault),
         )
+        return _Run(program, execution, commands, prober, probes)
+
+    def _set_up(self, container: Container) -> None:
+        """From now on it is asked how it is, and others need not wait for it."""
+        probes = probes_of(container)
+        started, ready = ProbeKind.STARTUP not in probes, ProbeKind.READINESS not in probes
+        self._change(container.name, set_up=True, started=started, ready=ready)
+        self._runs[container.name].probes.begin()
+
+    async def _run_hook(self, container: Container, kind: HookKind, hook: Hook) -> None:
+        run = self._runs[container.name]
+        fault = await run_hook(hook, run.prober, run.commands)
+        if fault is not None:
+            self._events.hook_failed(self._pod, container, kind, fault)
+        if kind is HookKind.PRE_STOP:
+            self._hooks_over.add(container.name)
+        elif fault is None:
+            self._set_up(container)
+        else:
+            self._condemned[container.name] = grace_s(self._pod, False)
+        self._poke()
 
     def _refuse(self, container: Container, error: NotStarted) -> None:
         now = self._tools.now()
@@ -233,33 +283,66 @@ class PodWorker:
     def _change(self, name: str, **changes: object) -> None:
         self._records[name] = self._records[name].with_running(**changes)
 
-    def _take_ends(self, gone: bool) -> None:
+    def _take_ends(self, fate: Fate) -> None:
         for name, run in list(self._runs.items()):
             code = run.program.code
             if code is None:
                 continue
-            run.probes.cancel()
+            run.quiet()
             del self._runs[name]
             self._condemned.pop(name, None)
+            self._hooks_over.discard(name)
             container = self._containers[name]
             words = last_words(container, code, run.execution.termination_log, run.execution.log)
             record = self._records[name].ended(code, words, self._tools.now(), self._tools.backoff)
             self._records[name] = record
-            self._tell_back_off(container, record, gone)
+            self._tell_back_off(container, record, fate)
 
-    def _tell_back_off(self, container: Container, record: ContainerRecord, gone: bool) -> None:
+    def _tell_back_off(self, container: Container, record: ContainerRecord, fate: Fate) -> None:
         assert isinstance(record.state, Ended)
-        if record.delay_s and not is_ending(self._pod, gone) and restarts(container, self._pod, record.state):
+        if record.delay_s and not is_ending(self._pod, fate) and restarts(container, self._pod, record.state):
             self._events.backs_off(self._pod, container)
+
+    async def _end(self, todo: Plan) -> None:
+        """Ends whom the plan, a probe or a hook says."""
+        now = self._tools.now()
+        if todo.ending and self._ending_at is None:
+            self._ending_at = now
+        for name in todo.stops:
+            # Whose turn comes after others has what they left of the grace.
+            since = self._ending_at or now
+            await self._stop(name, Stop(since, told_at=now if since < now else None))
+        for name, condemned_s in list(self._condemned.items()):
+            await self._stop(name, Stop(now, condemned_s))
+        self._condemned.clear()
+        for name in (*todo.tells, *self._hooks_over):
+            await self._tell(name)
+        self._hooks_over.clear()
+        for name in todo.kills:
+            await self._kill(name)
 
     async def _stop(self, name: str, stop: Stop) -> None:
         state = self._records[name].state
         if not isinstance(state, Running) or state.stop is not None or name not in self._runs:
             return
+        container, run = self._containers[name], self._runs[name]
         if stop.grace_s is None:
-            self._events.stopping(self._pod, self._containers[name])
-        self._change(name, stop=stop, ready=False)
-        self._runs[name].probes.cancel()
+            self._events.stopping(self._pod, container)
+        run.quiet()
+        hook = hook_of(container, HookKind.PRE_STOP)
+        self._change(name, stop=replace(stop, held=hook is not None), ready=False)
+        if hook is None:
+            await self._tools.programs.signal(run.program, Signals.SIGTERM)
+        else:
+            run.hook = asyncio.create_task(self._run_hook(container, HookKind.PRE_STOP, hook))
+
+    async def _tell(self, name: str) -> None:
+        """Its preStop hook is over, or has had its time."""
+        state = self._records[name].state
+        if not isinstance(state, Running) or state.stop is None or not state.stop.held:
+            return
+        self._change(name, stop=replace(state.stop, held=False, told_at=self._tools.now()))
+        self._runs[name].quiet()
         await self._tools.programs.signal(self._runs[name].program, Signals.SIGTERM)
 
     async def _kill(self, name: str) -> None:

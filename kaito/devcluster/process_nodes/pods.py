@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from kaito.client.client import Client
 from kaito.client.errors import Conflict, NotFound
+from kaito.devcluster.process_nodes import admission
 from kaito.devcluster.process_nodes.address_pool import AddressPool
 from kaito.devcluster.process_nodes.addresses import LABEL
 from kaito.devcluster.process_nodes.pod_events import PodEvents
 from kaito.devcluster.process_nodes.pod_plan import FAILED, SUCCEEDED, Plan
+from kaito.devcluster.process_nodes.pod_records import Verdict
 from kaito.devcluster.process_nodes.pod_status import changes, status_of
 from kaito.devcluster.process_nodes.pod_worker import PodWorker, Tools
 from kaito.devcluster.process_nodes.sandbox import Sandbox
@@ -72,7 +74,11 @@ class PodReconciler:
             worker = None
         if pod is None:
             return DONE
-        worker = worker or await self._worker_for(pod)
+        if worker is None:
+            refused = await self._refusal(pod) if admission.is_new(pod) else None
+            worker = await self._worker_for(pod)
+            if refused is not None:
+                worker.fail(refused)
         left = await worker.step(pod)
         await self._write(pod, worker)
         worker.settle()
@@ -97,6 +103,20 @@ class PodReconciler:
         except NotFound:
             return None
         return pod if node.metadata.labels.get(LABEL) == "true" else None
+
+    async def _refusal(self, pod: Pod) -> Verdict | None:
+        try:
+            node = await self._client.get(Node, ObjectKey(pod.spec.node_name or ""))
+        except NotFound:
+            return None  # it went this moment, and the pod goes with it
+        every = [each for each in await self._client.list(Pod) if each.metadata.uid != pod.metadata.uid]
+        return admission.refusal(pod, node, [each for each in every if self._is_in(each)])
+
+    def _is_in(self, pod: Pod) -> bool:
+        worker = self._workers.get(pod.key)
+        if worker is None or worker.uid != pod.metadata.uid:
+            return not admission.is_new(pod)
+        return worker.verdict is None
 
     async def _worker_for(self, pod: Pod) -> PodWorker:
         if not self._knows_addresses:

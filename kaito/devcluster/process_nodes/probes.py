@@ -13,6 +13,7 @@ from typing import Final
 import aiohttp
 
 from kaito.devcluster.process_nodes import addresses
+from kaito.devcluster.process_nodes.container_commands import CommandResult
 from kaito.kube.pod_v1 import Container, HTTPGetAction, Probe
 
 DEFAULT_PERIOD_S: Final = 10.0
@@ -20,8 +21,8 @@ DEFAULT_TIMEOUT_S: Final = 1.0
 DEFAULT_FAILURES: Final = 3
 _HEADERS: Final = {"User-Agent": "kube-probe/1.36", "Accept": "*/*"}
 
-RunCommand = Callable[[Sequence[str], float], Awaitable[str | None]]
-"""Runs a command in the container's place within some seconds; returns what failed, None for success."""
+RunCommand = Callable[[Sequence[str], float], Awaitable[CommandResult]]
+"""Runs a command in the container's place within some seconds."""
 
 
 class ProbeKind(StrEnum):
@@ -60,14 +61,18 @@ class Prober:
         """Asks once; returns what is wrong, None for success."""
         timeout_s = float(probe.timeout_seconds or DEFAULT_TIMEOUT_S)
         if probe.http_get is not None:
-            return await self._get(probe.http_get, timeout_s)
+            answer = await self.fetch(probe.http_get, timeout_s)
+            if isinstance(answer, str):
+                return answer
+            return None if 200 <= answer < 400 else f"HTTP probe failed with statuscode: {answer}"
         if probe.tcp_socket is not None:
             return await self._connect(probe.tcp_socket, timeout_s)
         if probe.exec is not None:
-            return await self.run_command(probe.exec.command, timeout_s)
+            return (await self.run_command(probe.exec.command, timeout_s)).fault
         return "nodes of this kind know httpGet, tcpSocket and exec probes only; use one of these"
 
-    async def _get(self, action: HTTPGetAction, timeout_s: float) -> str | None:
+    async def fetch(self, action: HTTPGetAction, timeout_s: float | None) -> int | str:
+        """Sends a request; returns the status of the answer, or why there was none."""
         scheme = (action.scheme or "HTTP").lower()
         port = self._port(action.port)
         path = "/" + (action.path or "/").removeprefix("/")
@@ -80,9 +85,7 @@ class Prober:
                 aiohttp.ClientSession(timeout=limit, headers=headers) as session,
                 session.get(url, allow_redirects=False, ssl=_no_verification(scheme)) as answer,
             ):
-                if 200 <= answer.status < 400:
-                    return None
-                return f"HTTP probe failed with statuscode: {answer.status}"
+                return answer.status
         except TimeoutError:
             return f'Get "{shown}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -18,6 +18,7 @@ from kaito.client.errors import CacheNotSynced, KubeError, NotFound
 from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.devcluster.process_nodes.addresses import is_pod, local
 from kaito.devcluster.process_nodes.forwarding import Forwarder, NoRoute, Stream, Target, dial, join
+from kaito.devcluster.process_nodes.service_links import ServiceLink
 from kaito.informers import Cache, InformerEvent
 from kaito.kube.core_v1 import Service, ServicePort
 from kaito.kube.discovery_v1 import SERVICE_NAME_LABEL, EndpointSlice
@@ -30,6 +31,8 @@ ADDRESS_ANNOTATION: Final = "process-node.kaito.sh/address"
 
 _CLUSTER_IP_INDEX: Final = "spec.clusterIPs"
 _RETRY_S: Final = 1.0
+_LINKS_S: Final = 2.0
+"""How long a container's start waits for the listeners of new Services."""
 _ATTEMPTS: Final = 5
 
 Place = tuple[ObjectKey, int]
@@ -53,6 +56,7 @@ class Services:
         self._listeners: dict[Place, Forwarder] = {}
         self._turns: Counter[Place] = Counter()
         self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._resources = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -83,6 +87,29 @@ class Services:
         for service in found:
             return await self._ready(service, port)
         raise NoRoute(403, f"{address} is neither a pod's nor a Service's address here")
+
+    async def links(self, namespace: str) -> list[ServiceLink]:
+        """How the Services of a namespace are reached; of those that have only just come, too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINKS_S):
+                await self._cache.informer(Service).wait_synced()
+                while not self._has(await self._living(namespace)):
+                    self._settled.clear()
+                    await self._settled.wait()
+        found = []
+        for service in await self._living(namespace):
+            ports = ((port, self._listeners.get((service.key, port.port))) for port in _tcp(service))
+            open_ = tuple((port, listener.port) for port, listener in ports if listener is not None)
+            if open_ and service.spec.cluster_ip not in (None, "", "None"):
+                found.append(ServiceLink(service.metadata.name, open_))
+        return found
+
+    def _has(self, services: Iterable[Service]) -> bool:
+        return all(place in self._listeners for service in services for place in _places(service))
+
+    async def _living(self, namespace: str | None = None) -> list[Service]:
+        found = await self._cache.list(Service, namespace=namespace)
+        return [each for each in found if each.metadata.deletion_timestamp is None]
 
     async def _ready(self, service: Service, number: int) -> Target:
         name = f"{service.metadata.namespace}/{service.metadata.name}"
@@ -121,7 +148,7 @@ class Services:
                 await self._changed.wait()
 
     async def _settle(self) -> None:
-        services = [each for each in await self._cache.list(Service) if each.metadata.deletion_timestamp is None]
+        services = await self._living()
         wanted = {place: service for service in services for place in _places(service)}
         for place in self._listeners.keys() - wanted.keys():
             del self._turns[place]
@@ -129,6 +156,7 @@ class Services:
         for place, service in wanted.items():
             if place not in self._listeners:
                 self._listeners[place] = await self._open(place, service)
+        self._settled.set()
         for service in services:
             await self._annotate(service)
 

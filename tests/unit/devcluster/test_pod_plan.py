@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,27 +30,39 @@ SECONDS = st.sampled_from([0.0, 0.5, 1, 9, 10, 30, 299, 300, 601])
 CODES = st.sampled_from([0, 0, 1, 3, 137, -9, -15])
 
 
-def pod_of(policy: str, inits: int, sidecars: int, mains: int) -> Pod:
+HOOK = {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}
+
+
+def pod_of(policy: str, inits: int, sidecars: int, mains: int, hooks: bool) -> Pod:
     init = [{"name": f"init-{n}", "image": "i"} for n in range(inits)]
     init += [{"name": f"sidecar-{n}", "image": "i", "restartPolicy": "Always"} for n in range(sidecars)]
     spec: dict[str, Any] = {"restartPolicy": policy, "terminationGracePeriodSeconds": 30, "initContainers": init}
-    spec["containers"] = [{"name": f"main-{n}", "image": "i"} for n in range(mains)]
+    spec["containers"] = [{"name": f"main-{n}", "image": "i", **(HOOK if hooks else {})} for n in range(mains)]
     return Pod.model_validate({"metadata": {"name": "pod", "namespace": "ns", "uid": "uid"}, "spec": spec})
 
 
 class PodLife(RuleBasedStateMachine):
     """One pod; the test is its processes, its clock, and the people who delete it."""
 
-    @initialize(policy=POLICIES, inits=st.integers(0, 2), sidecars=st.integers(0, 1), mains=st.integers(1, 2))
-    def create(self, policy: str, inits: int, sidecars: int, mains: int) -> None:
-        self.pod = pod_of(policy, inits, sidecars, mains)
+    @initialize(
+        policy=POLICIES,
+        inits=st.integers(0, 2),
+        sidecars=st.integers(0, 1),
+        mains=st.integers(1, 2),
+        hooks=st.booleans(),
+    )
+    def create(self, policy: str, inits: int, sidecars: int, mains: int, hooks: bool) -> None:
+        self.pod, self.hooks = pod_of(policy, inits, sidecars, mains, hooks), hooks
         self.now = START
         self.records = recovered(self.pod, self.now)
         self.restarts = dict.fromkeys(self.records, 0)
         self.deleted_at: datetime | None = None
         self.phase = ""
 
-    @rule(refused=st.sampled_from(["", "", "", "ErrImagePull", "CreateContainerConfigError"]), started=st.booleans())
+    @rule(
+        refused=st.sampled_from(["", "", "", "ErrImagePull", "CreateContainerConfigError"]),
+        started=st.booleans(),
+    )
     def step(self, refused: str, started: bool) -> None:
         made = self.plan()
         for name in made.starts:
@@ -58,9 +71,13 @@ class PodLife(RuleBasedStateMachine):
             if refused:
                 self.records[name] = record.refused(refused, "why", self.now, BACK_OFF)
             else:
-                self.records[name] = record.begun(f"{name}/{record.next_run}", self.now, started=started, ready=started)
+                run = f"{name}/{record.next_run}"
+                set_up = not (self.hooks and name.startswith("main"))
+                self.records[name] = record.begun(run, self.now, started=started, ready=started, set_up=set_up)
         for name in made.stops:
-            self.records[name] = self.records[name].with_running(stop=Stop(self.now))
+            self.records[name] = self.records[name].with_running(stop=Stop(self.now, held=self.hooks))
+        for name in made.tells:
+            self.records[name] = self.told(self.records[name])
         for name in made.kills:
             self.records[name] = self.killed(self.records[name])
         self.write()
@@ -80,6 +97,17 @@ class PodLife(RuleBasedStateMachine):
     def fail_liveness(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.running()))
         self.records[name] = self.records[name].with_running(stop=Stop(self.now, 5.0))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def end_hook(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(self.running()))
+        record = self.records[name]
+        assert isinstance(record.state, Running)
+        if record.state.stop is not None and record.state.stop.held:
+            self.records[name] = self.told(record)
+        elif record.state.stop is None:
+            self.records[name] = record.with_running(set_up=True)
 
     @precondition(lambda self: self.deleted_at is None)
     @rule(grace=st.sampled_from([0, 1, 30]))
@@ -116,7 +144,9 @@ class PodLife(RuleBasedStateMachine):
             state = record.state
             if isinstance(state, Running) and state.stop is not None and not state.stop.killed:
                 limit = state.stop.asked_at + timedelta(seconds=30)
-                assert name in made.kills or (made.wake_at is not None and made.wake_at <= limit)
+                if state.stop.told_at is not None:
+                    limit = max(limit, state.stop.told_at + timedelta(seconds=2))
+                assert name in (*made.kills, *made.tells) or (made.wake_at is not None and made.wake_at <= limit)
 
     @invariant()
     def a_pod_that_waits_has_something_to_wait_for(self) -> None:
@@ -135,6 +165,9 @@ class PodLife(RuleBasedStateMachine):
         assert self.deleted_at is None, "nothing starts after the deletion"
         assert self.phase not in (SUCCEEDED, FAILED), "nothing starts once the pod has ended"
         record, policy = self.records[name], self.pod.spec.restart_policy
+        mains = [each.name for each in self.pod.spec.containers]
+        before = mains[: mains.index(name)] if name in mains else []
+        assert all(self.records[each].is_set_up for each in before), "nobody overtakes a postStart hook"
         if isinstance(record.state, Ended) and name.startswith(("init", "main")):
             assert policy != "Never"
             assert record.state.exit_code != 0 or (policy == "Always" and name.startswith("main"))
@@ -152,11 +185,18 @@ class PodLife(RuleBasedStateMachine):
                 assert isinstance(state, Ended)
                 assert state.exit_code == 0
 
+    def told(self, record: ContainerRecord) -> ContainerRecord:
+        state = record.state
+        assert isinstance(state, Running)
+        assert state.stop is not None
+        return record.with_running(stop=replace(state.stop, held=False, told_at=self.now))
+
     def killed(self, record: ContainerRecord) -> ContainerRecord:
         state = record.state
         assert isinstance(state, Running)
         assert state.stop is not None
-        return record.with_running(stop=Stop(state.stop.asked_at, state.stop.grace_s, killed=True))
+        assert not state.stop.held, "SIGTERM comes first"
+        return record.with_running(stop=replace(state.stop, killed=True))
 
     def write(self) -> None:
         """The status reaches the API server: what was said last is what an agent that starts anew knows."""
