@@ -12,26 +12,42 @@ import typer
 
 if TYPE_CHECKING:
     from kaito.oci.digest import Digest
+    from kaito.oci.push import Extras
     from kaito.oci.reference import Reference
 
+AuthDirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--auth-dir",
+        metavar="PATH",
+        help="A file like docker's config.json, or a folder with such files, before docker's own; may be repeated.",
+    ),
+]
+MountFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--mount-from",
+        metavar="REPOSITORY",
+        help="Another repository of the same registry that may have the files: then they are not sent again.",
+    ),
+]
+Annotations = Annotated[
+    list[str] | None,
+    typer.Option("--annotation", metavar="NAME=TEXT", help="Of the image's manifest; may be repeated."),
+]
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with adapter_config.json and the weights.")],
     reference: Annotated[str, typer.Argument(metavar="REF", help="REGISTRY/REPOSITORY:TAG to push to.")],
-    auth_dir: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--auth-dir",
-            metavar="PATH",
-            help="A file like docker's config.json, or a folder with such files, before docker's own; may be repeated.",
-        ),
-    ] = None,
+    auth_dir: AuthDirs = None,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="No TLS; with registries on loopback that is so anyway.")
     ] = False,
     path: Annotated[str, typer.Option("--path", metavar="PATH", help="Where in the image the files lie.")] = "/data",
+    mount_from: MountFrom = None,
+    annotation: Annotations = None,
     artifact: Annotated[
         bool, typer.Option("--artifact", help="Push an OCI artifact, a layer for each file, instead of an image.")
     ] = False,
@@ -39,16 +55,23 @@ def push(
 ) -> None:
     """Push the folder of a LoRA adapter as an image that a Workspace can name, and print the image's digest.
 
-    The same files make the same digest, wherever and whenever they are pushed. What the registry has is not sent again.
+    The same files make the same digest, wherever and whenever they are pushed. What the registry has is not sent again,
+    and an upload that breaks off goes on. Left out: hidden files, and the checkpoint-N folders of a training.
     Credentials are docker's: ~/.docker/config.json, DOCKER_CONFIG, --auth-dir.
+
+    Example: kaito push ./legal myregistry.azurecr.io/adapters/legal:1
+
+    Exit status: 0 the image is there; 1 it is not, and the last line says why.
     """
     from kaito.oci.errors import OciError
+    from kaito.oci.push import Extras
     from kaito.oci.reference import Reference
 
     try:
         target = Reference.parse(reference)
         _check(folder)
-        digest = asyncio.run(_push(folder, target, auth_dir or [], plain_http, path, artifact))
+        extras = Extras(path=path, mount_from=mount_from, annotations=_annotations(annotation or []))
+        digest = asyncio.run(_push(folder, target, auth_dir or [], plain_http, artifact, extras))
     except (OciError, OSError) as error:
         typer.echo(f"kaito push: {error}", err=True)
         raise typer.Exit(1) from None
@@ -59,16 +82,21 @@ def push(
 
 
 async def _push(
-    folder: Path, target: Reference, auth_dirs: list[Path], plain_http: bool, path: str, artifact: bool
+    folder: Path, target: Reference, auth_dirs: list[Path], plain_http: bool, artifact: bool, extras: Extras
 ) -> Digest:
+    from kaito.inference.progress import TransferReport
     from kaito.oci.client import Registry
     from kaito.oci.credentials import load_keyring
+    from kaito.oci.layers import left_out
     from kaito.oci.push import push_artifact, push_image
 
-    async with Registry(target, load_keyring(auth_dirs), plain_http=plain_http or None, say=_say) as registry:
-        if artifact:
-            return await push_artifact(registry, folder, report=_report)
-        return await push_image(registry, folder, path=path, report=_report)
+    keyring = load_keyring(auth_dirs)
+    if checkpoints := left_out(folder):
+        _say(f"left out: {', '.join(checkpoints)}")
+    _say(f"packing {folder} for {target}")
+    report = TransferReport(_say, f"still packing, or waiting for {target.registry}")
+    async with report.told(), Registry(target, keyring, plain_http=plain_http or None, say=report.say) as registry:
+        return await (push_artifact if artifact else push_image)(registry, folder, extras, report=report)
 
 
 def _check(folder: Path) -> None:
@@ -80,8 +108,11 @@ def _check(folder: Path) -> None:
         raise FolderError(f"{folder} is no adapter: {' and '.join(missing)} {'are' if missing[1:] else 'is'} missing")
 
 
-def _report(done: int, total: int) -> None:
-    _say(f"{done} of {total} bytes are there")
+def _annotations(given: list[str]) -> dict[str, str]:
+    for each in given:
+        if not each.partition("=")[0] or "=" not in each:
+            raise typer.BadParameter(f"{each!r} is not NAME=TEXT", param_hint="--annotation")
+    return {name: text for name, _, text in (each.partition("=") for each in given)}
 
 
 def _say(line: str) -> None:

@@ -17,10 +17,10 @@ from kaito.inference.errors import StartError
 from kaito.inference.wording import some
 from kaito.locks import FileLock
 from kaito.oci.client import Registry
-from kaito.oci.errors import RegistryError, UnreachableError
+from kaito.oci.errors import LayerError, RegistryError, UnreachableError
 from kaito.oci.layers import check_links
 from kaito.oci.pull import Report, Resolved, fetch, resolve
-from kaito.oci.unpack import Unpacked, unpack
+from kaito.oci.unpack import Unpacked, check_readable, unpack
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _RECORD = ".kaito-pull.json"
@@ -134,6 +134,10 @@ async def _alone(folder: Path, purpose: str, say: Say) -> AsyncIterator[None]:
 
 
 async def _pull(registry: Registry, image: Resolved, place: _Place, record: Record, report: Report | None) -> Pulled:
+    try:
+        check_readable(image.manifest)
+    except LayerError as error:
+        raise LayerError(f"{record.reference}: {error}") from None
     staging = await asyncio.to_thread(place.prepare, image)
     blobs = await fetch(registry, image.manifest.layers, staging / "blobs", report)
     files = staging / "files"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from kaito.inference.wording import size
 
 _WINDOW_S = 10.0
+_KNOWN_AFTER_S = 2.0
 
 
 class DownloadStopped(Exception):
@@ -75,5 +78,56 @@ class DownloadProgress:
         return (self.total_bytes - self.done_bytes) / speed if speed else -1.0
 
     def __str__(self) -> str:
-        left = f", {self.remaining_s:.0f} s left" if self.remaining_s > 0 else ""
+        # Of the first moments it would be any number.
+        is_known = self._marks and self._clock() - self._marks[0][0] >= _KNOWN_AFTER_S
+        left = f", {self.remaining_s:.0f} s left" if is_known and self.remaining_s > 0 else ""
         return f"{size(self.done_bytes)} of {size(self.total_bytes)}, {size(self.bytes_per_s)}/s{left}"
+
+
+class TransferReport:
+    """Tells now and then how far a pull or push is, also while nothing comes: call it with what is done, and of what.
+
+    Args:
+        say: told in lines.
+        waiting: what is going on before it is known how much there is.
+        every_s: between two lines about bytes.
+        quiet_s: without any line, before it is told that this still waits.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], waiting: str, *, every_s: float = 3.0, quiet_s: float = 10.0
+    ) -> None:
+        self._say, self._waiting, self._every_s, self._quiet_s = say, waiting, every_s, quiet_s
+        self._progress = DownloadProgress()
+        self._is_begun = False
+        self._said_s = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._is_begun or self._progress.total_bytes != total:
+            self._progress.start(total)
+            self._is_begun = True
+        self._progress.reach(done)
+
+    def say(self, line: str) -> None:
+        """Tells something else, such as that something is tried again."""
+        self._said_s = time.monotonic()
+        self._say(line)
+
+    @contextlib.asynccontextmanager
+    async def told(self) -> AsyncIterator[None]:
+        """Tells, until the context is left."""
+        task = asyncio.create_task(self._tell())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            if self._is_begun and self._progress.done_bytes < self._progress.total_bytes:
+                self.say(str(self._progress))
+            elif time.monotonic() - self._said_s >= self._quiet_s:
+                self.say(self._waiting)

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import NoReturn
 
 from kaito.inference.adapter_image import Pulled, pull_adapter
 from kaito.inference.errors import StartError
-from kaito.inference.progress import DownloadProgress
+from kaito.inference.progress import TransferReport
 from kaito.inference.wording import size
 from kaito.oci.client import Registry
 from kaito.oci.credentials import load_keyring
@@ -26,7 +25,6 @@ from kaito.oci.errors import OciError, ReferenceFormatError
 from kaito.oci.reference import Reference
 
 PROGRAM = "python -m kaito.inference.pull"
-_TELL_S = 2.0
 
 _EPILOG = f"""\
 examples:
@@ -129,25 +127,12 @@ def read_options(arguments: Sequence[str]) -> Options:
 async def _pull(options: Options) -> Pulled:
     keyring = load_keyring(options.auth_dirs)
     _say(f"{options.reference}: asking {options.reference.registry}")
-    async with Registry(options.reference, keyring, plain_http=options.plain_http, say=_say) as registry:
-        return await pull_adapter(registry, options.folder, path=options.path, report=_Report(), say=_say)
-
-
-class _Report:
-    """Says now and then how far a pull is."""
-
-    def __init__(self) -> None:
-        self._progress = DownloadProgress()
-        self._told_s = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._progress.total_bytes != total:
-            self._progress.start(total)
-        self._progress.reach(done)
-        now = time.monotonic()
-        if now - self._told_s >= _TELL_S:
-            self._told_s = now
-            _say(str(self._progress))
+    report = TransferReport(_say, f"still waiting for {options.reference.registry}")
+    async with (
+        report.told(),
+        Registry(options.reference, keyring, plain_http=options.plain_http, say=report.say) as registry,
+    ):
+        return await pull_adapter(registry, options.folder, path=options.path, report=report, say=report.say)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -157,7 +157,8 @@ class Access:
         if used:
             text = f"refuses {_listed(used)} to {what} it{reason}; check user, password and rights"
         else:
-            text = f"lets nobody {what} it without credentials{reason}; {self._looked_at}: give some that may"
+            way = f"docker login {self._reference.registry}, or --auth-dir with a file that has some"
+            text = f"lets nobody {what} it without credentials{reason}; {self._looked_at}: {way}"
         return UnauthorizedError(f"{self._reference.name}: the registry {text}", status=status)
 
 

@@ -143,7 +143,7 @@ class Registry:
     async def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has a blob already."""
         expected = (200, 404, *_NO_HEAD)
-        async with self.request("HEAD", f"blobs/{digest}", what=str(digest), expected=expected) as response:
+        async with self.request("HEAD", f"blobs/{digest}", what=str(self.reference), expected=expected) as response:
             return response.status == 200
 
     async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -234,7 +234,7 @@ class Registry:
                 failures += 1
                 why = self._unreachable(broken.error, broken.url)
                 if failures >= attempts or isinstance(broken.error, aiohttp.ClientSSLError | aiohttp.InvalidURL):
-                    raise why from None
+                    raise UnreachableError(f"{what}: {why}") from None
                 await self.pause(failures, why)
                 continue
             response = answer.response
@@ -275,9 +275,9 @@ class Registry:
         elif isinstance(error, aiohttp.ClientSSLError):
             why = f"it does not speak TLS ({type(error).__name__}); with --plain-http it is asked without"
         elif isinstance(error, aiohttp.ClientConnectorDNSError):
-            why = "there is no such host"
+            why = "there is no such host; check its name"
         elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-            why = os.strerror(error.os_error.errno)
+            why = f"{os.strerror(error.os_error.errno)}; check that it runs, and its port"
         elif isinstance(error, TimeoutError):
             why = f"it does not answer in time ({_CONNECT_S:g} s to connect, {self._silence_s:g} s of silence)"
         elif isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionError):

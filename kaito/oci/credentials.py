@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import fnmatch
 import json
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +54,11 @@ class Keyring:
 
     Attributes:
         files: the configurations that were read, by their paths.
+        helper_timeout_s: how long a program may take that a file names.
     """
 
     files: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
+    helper_timeout_s: float = _HELPER_TIMEOUT_S
 
     async def find(self, reference: Reference) -> list[Credential]:
         """Those for an image, the most specific first.
@@ -64,7 +68,9 @@ class Keyring:
         """
         found: list[tuple[int, Credential]] = []
         for path, config in self.files.items():
-            for key, entry in _section(path, config, "auths").items():
+            # As docker does: where a file names a helper for a registry, its own entry is an old one.
+            helped = any(matches(key, reference) for key in _section(path, config, "credHelpers"))
+            for key, entry in {} if helped else _section(path, config, "auths").items():
                 if matches(key, reference) and (credential := _credential(path, key, entry)) is not None:
                     found.append((-_specificity(key), credential))
         direct = [credential for _, credential in sorted(found, key=lambda each: each[0])]
@@ -74,14 +80,17 @@ class Keyring:
         for path, config in self.files.items():
             for key, name in _section(path, config, "credHelpers").items():
                 if matches(key, reference):
-                    credential = await _ask_helper(str(name), f"credHelpers of {path}", reference)
+                    credential = await self._ask(str(name), f"credHelpers of {path}", reference)
                     if credential is not None:
                         yield credential
             store = config.get("credsStore")
             if isinstance(store, str) and store and _expects(path, config, store, reference):
-                credential = await _ask_helper(store, f"credsStore of {path}", reference)
+                credential = await self._ask(store, f"credsStore of {path}", reference)
                 if credential is not None:
                     yield credential
+
+    async def _ask(self, name: str, source: str, reference: Reference) -> Credential | None:
+        return await _ask_helper(name, source, reference, self.helper_timeout_s)
 
     def describe(self) -> str:
         """What was looked at, for a person whose registry none of it names."""
@@ -203,7 +212,7 @@ def _expects(path: Path, config: Mapping[str, Any], store: str, reference: Refer
     return logged_in or shutil.which(f"docker-credential-{store}") is not None
 
 
-async def _ask_helper(name: str, source: str, reference: Reference) -> Credential | None:
+async def _ask_helper(name: str, source: str, reference: Reference, timeout_s: float) -> Credential | None:
     program = f"docker-credential-{name}"
     path = shutil.which(program) if "/" not in name else None
     server = f"https://{_DOCKER_HUB_HOST}/v1/" if reference.registry == DOCKER_HUB else reference.registry
@@ -212,16 +221,24 @@ async def _ask_helper(name: str, source: str, reference: Reference) -> Credentia
             f"{source} keeps the credentials for {server} with {program}, which is not in PATH; install it, or "
             "give a file with auths: kubectl create secret docker-registry writes one"
         )
-    process = await asyncio.create_subprocess_exec(
-        path, "get", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    pipe = asyncio.subprocess.PIPE
     try:
-        output, errors = await asyncio.wait_for(process.communicate(server.encode()), _HELPER_TIMEOUT_S)
+        process = await asyncio.create_subprocess_exec(
+            path, "get", stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+    except OSError as error:
+        raise CredentialsError(f"{path} ({source}) cannot be run: {error.strerror}") from None
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(server.encode()), timeout_s)
     except TimeoutError:
-        raise CredentialsError(f"{program} ({source}) has not answered within {_HELPER_TIMEOUT_S:g} s") from None
+        raise CredentialsError(
+            f"{program} ({source}) has not answered within {timeout_s:g} s; try it: echo {server} | {program} get"
+        ) from None
     finally:
         if process.returncode is None:
-            process.kill()
+            # With all that it has started, which would hold its pipes.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
         said = " ".join((output or errors).decode(errors="replace").split())

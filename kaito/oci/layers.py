@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
 import os
 import posixpath
+import re
 import shutil
 import stat
 import tarfile
@@ -26,8 +28,12 @@ _MAX_HEADER_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _REMOVED, _EMPTIED = ".wh.", ".wh..wh..opq"
+_CHECKPOINT: Final = re.compile(r"checkpoint-[0-9]+")
 _UMASK: Final = 0o755
-_BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeError)
+_BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
+# What file systems say of names.
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+NO_ZSTD: Final = "is compressed with zstd; push the image with gzip (docker's default)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +81,19 @@ def pack(folder: Path, archive: Path, prefix: str = "") -> Packed:
     return Packed(archive, hashed.hexdigest(), tuple(names))
 
 
+def left_out(folder: Path) -> tuple[str, ...]:
+    """Of the output folder of a training, the states to go on with: gigabytes, which no server needs."""
+    return tuple(sorted(path.name for path in folder.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)))
+
+
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files and folders below a folder, sorted, by their names in it; what is hidden is left out.
+    """Files and folders below a folder, sorted, by their names in it; hidden ones and checkpoints are left out.
 
     Raises:
         FolderError: One is neither, or a link that leads to a folder or to nothing.
     """
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or _CHECKPOINT.fullmatch(path.name):
             continue
         if path.is_dir() and not path.is_symlink():
             yield path.name, path
@@ -125,20 +136,13 @@ class Unpacker:
             LayerError: It is broken, or holds what must not be written; the folder then is to be thrown away.
         """
         written: set[tuple[str, ...]] = set()
-        try:
-            with _opened(layer) as content:
-                source = _Bounded(content, self.limit_bytes - self._unpacked)
-                with tarfile.open(fileobj=source, mode="r:") as tar:
-                    for entry in tar:
-                        self._count()
-                        self._take(tar, entry, written)
-                self._unpacked += source.furthest
-        except LayerError as error:
-            raise LayerError(f"{what}: {error}") from None
-        except _BROKEN as error:
-            raise LayerError(f"{what}: is no whole tar archive: {' '.join(str(error).split())}") from None
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise LayerError(f"{what}: has entries that exclude each other: {error.filename}") from None
+        with explained(what), _opened(layer) as content:
+            source = _Bounded(content, self.limit_bytes - self._unpacked, self.limit_bytes)
+            with tarfile.open(fileobj=source, mode="r:") as tar:
+                for entry in tar:
+                    self._count()
+                    self._take(tar, entry, written)
+            self._unpacked += source.furthest
 
     def place(self, name: str) -> Path:
         """Where a single file of this name goes; nothing is there afterwards.
@@ -159,6 +163,8 @@ class Unpacker:
             raise LayerError(f"has more than {MAX_ENTRIES} entries")
 
     def _take(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, written: set[tuple[str, ...]]) -> None:
+        if entry.size < 0:
+            raise LayerError(f"{entry.name!r} has {entry.size} bytes")
         parts = _parts(entry.name)
         inside = self._inside(parts)
         if inside is None:
@@ -228,7 +234,8 @@ class Unpacker:
             raise LayerError(f"{entry.name!r} is a device, a pipe or a sparse file, which is not unpacked")
 
     def _check_link(self, entry: tarfile.TarInfo, inside: tuple[str, ...]) -> None:
-        leads = posixpath.normpath(posixpath.join(*inside[:-1], entry.linkname)) if entry.linkname else ".."
+        usable = entry.linkname and "\0" not in entry.linkname
+        leads = posixpath.normpath(posixpath.join(*inside[:-1], entry.linkname)) if usable else ".."
         if posixpath.isabs(leads) or leads == ".." or leads.startswith("../"):
             raise LayerError(f"{entry.name!r} is a link to {entry.linkname!r}, which is outside")
 
@@ -246,6 +253,30 @@ class Unpacker:
         for path in list(folder.iterdir()):
             if (*above, path.name) not in written:
                 _clear(path)
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turns what goes wrong with a layer into one line.
+
+    Args:
+        what: the layer's name.
+
+    Raises:
+        LayerError: It is broken, or holds what must not be, or cannot be, written.
+    """
+    try:
+        yield
+    except LayerError as error:
+        raise LayerError(f"{what}: {error}") from None
+    except _BROKEN as error:
+        raise LayerError(f"{what}: is no whole tar archive: {' '.join(str(error).split())}") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise LayerError(f"{what}: has entries that exclude each other: {error.filename}") from None
+    except OSError as error:
+        if error.errno not in _BAD_NAME:
+            raise
+        raise LayerError(f"{what}: has a name that cannot be here: {error.strerror}") from None
 
 
 def check_links(root: Path) -> None:
@@ -288,9 +319,9 @@ class _Hashed(io.RawIOBase):
 class _Bounded(io.RawIOBase):
     """An archive that is read so far and no further, and whose headers do not fill the memory."""
 
-    def __init__(self, content: IO[bytes], limit_bytes: int) -> None:
+    def __init__(self, content: IO[bytes], left_bytes: int, limit_bytes: int) -> None:
         super().__init__()
-        self._content, self._limit = content, limit_bytes
+        self._content, self._left, self._limit = content, left_bytes, limit_bytes
         self.furthest = 0
 
     def read(self, size: int = -1, /) -> bytes:
@@ -309,8 +340,8 @@ class _Bounded(io.RawIOBase):
 
     def _check(self, position: int) -> None:
         self.furthest = max(self.furthest, position)
-        if position > self._limit + tarfile.RECORDSIZE:
-            raise LayerError(f"unpacks to more than the {self._limit} bytes that are left for it")
+        if position > self._left + tarfile.RECORDSIZE:
+            raise LayerError(f"with the layers before it unpacks to more than the {self._limit} bytes that are allowed")
 
 
 @contextlib.contextmanager
@@ -319,7 +350,7 @@ def _opened(layer: Path) -> Iterator[IO[bytes]]:
         start = raw.read(4)
         raw.seek(0)
         if start.startswith(_ZSTD):
-            raise LayerError("is compressed with zstd; push the image with gzip (docker's default)")
+            raise LayerError(NO_ZSTD)
         if not start.startswith(_GZIP):
             yield raw
             return

@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaito.oci.client import Registry
@@ -30,13 +30,23 @@ class _Blob:
     content: bytes | Path
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """How a folder is pushed.
+
+    Attributes:
+        path: of an image, where in it the files lie.
+        mount_from: a repository of the same registry that may have the content: then it is not sent again.
+        annotations: of the manifest.
+    """
+
+    path: str = "/data"
+    mount_from: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
 async def push_image(
-    registry: Registry,
-    folder: Path,
-    *,
-    path: str = "/data",
-    mount_from: str | None = None,
-    report: Report | None = None,
+    registry: Registry, folder: Path, extras: Extras | None = None, *, report: Report | None = None
 ) -> Digest:
     """Pushes a folder as an image of one layer, under the tag of the registry's reference.
 
@@ -44,9 +54,8 @@ async def push_image(
 
     Args:
         registry: where to.
-        folder: whose content goes in; what is hidden stays out.
-        path: where in the image.
-        mount_from: a repository of the same registry that may have the content: then it is not sent again.
+        folder: whose content goes in; what is hidden, and checkpoints of a training, stay out.
+        extras: where in the image, and more.
         report: told about progress.
 
     Returns:
@@ -56,8 +65,10 @@ async def push_image(
         FolderError: The folder holds what cannot go into an image.
         OciError: As `Registry` does.
     """
+    extras = extras or Extras()
+    await _ask(registry, extras)
     with tempfile.TemporaryDirectory(prefix="kaito-push-") as scratch:
-        packed = await asyncio.to_thread(pack, folder, Path(scratch, "layer.tar.gz"), path.strip("/"))
+        packed = await asyncio.to_thread(pack, folder, Path(scratch, "layer.tar.gz"), extras.path.strip("/"))
         # Of one platform, whatever machine it is made on: it holds no program, and digests should not differ.
         config = {
             "architecture": "amd64",
@@ -67,19 +78,28 @@ async def push_image(
         }
         layer = await asyncio.to_thread(_of_file, packed.path, OCI_LAYER)
         manifest = _of_bytes(json.dumps(config, separators=(",", ":")).encode(), OCI_CONFIG)
-        return await _push(registry, manifest, [layer], None, mount_from, report)
+        return await _push(registry, manifest, [layer], None, extras, report)
 
 
 async def push_artifact(
-    registry: Registry, folder: Path, *, mount_from: str | None = None, report: Report | None = None
+    registry: Registry, folder: Path, extras: Extras | None = None, *, report: Report | None = None
 ) -> Digest:
     """Pushes a folder as an artifact, as `oras push` does: a layer for each file, whose annotation has its name.
 
     Arguments, result and errors are those of `push_image`.
     """
+    extras = extras or Extras()
+    await _ask(registry, extras)
     files = [(name, path) for name, path in await asyncio.to_thread(lambda: list(walk(folder))) if not path.is_dir()]
     layers = [await asyncio.to_thread(_of_file, path, _FILE, {TITLE: name}) for name, path in files]
-    return await _push(registry, _of_bytes(b"{}", EMPTY_CONFIG), layers, ARTIFACT_TYPE, mount_from, report)
+    config = _of_bytes(b"{}", EMPTY_CONFIG)
+    return await _push(registry, config, layers, ARTIFACT_TYPE, extras, report)
+
+
+async def _ask(registry: Registry, extras: Extras) -> None:
+    """A wrong password, or a registry that is not there, is to be known before gigabytes are packed."""
+    registry.allow_push(extras.mount_from)
+    await registry.has_blob(Digest.of(b"{}"))
 
 
 async def _push(
@@ -87,12 +107,11 @@ async def _push(
     config: _Blob,
     layers: Sequence[_Blob],
     artifact_type: str | None,
-    mount_from: str | None,
+    extras: Extras,
     report: Report | None,
 ) -> Digest:
     if not layers:
         raise FolderError("there is no file to push")
-    registry.allow_push(mount_from)
     blobs = (config, *layers)
     total, done = sum(blob.descriptor.size for blob in blobs), 0
 
@@ -102,11 +121,14 @@ async def _push(
 
     for blob in blobs:
         if not await registry.has_blob(blob.descriptor.digest):
-            await _Upload(registry, blob, mount_from, reach).send()
+            await _Upload(registry, blob, extras.mount_from, reach).send()
         reach(blob.descriptor.size)
         done += blob.descriptor.size
     manifest = Manifest(
-        config=config.descriptor, layers=tuple(layer.descriptor for layer in layers), artifact_type=artifact_type
+        config=config.descriptor,
+        layers=tuple(layer.descriptor for layer in layers),
+        artifact_type=artifact_type,
+        annotations=extras.annotations or None,
     )
     content = manifest.model_dump_json(by_alias=True, exclude_none=True).encode()
     what, headers = str(registry.reference), {"Content-Type": OCI_MANIFEST}

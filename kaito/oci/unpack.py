@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaito.oci.errors import LayerError
-from kaito.oci.layers import MAX_UNPACKED_BYTES, Unpacker, check_links
+from kaito.oci.layers import MAX_UNPACKED_BYTES, NO_ZSTD, Unpacker, check_links, explained
 from kaito.oci.manifests import UNPACK, Descriptor, Manifest
 
 
@@ -23,6 +23,23 @@ class Unpacked:
 
     files: tuple[str, ...]
     others: tuple[str, ...] = ()
+
+
+def check_readable(manifest: Manifest, *, limit_bytes: int = MAX_UNPACKED_BYTES) -> None:
+    """Looks, before anything is fetched, whether it could be unpacked.
+
+    Args:
+        manifest: of the image or artifact.
+        limit_bytes: that it may have.
+
+    Raises:
+        LayerError: A layer is of a kind that is not read, or there is more than the limit.
+    """
+    for layer in manifest.layers:
+        if layer.media_type.endswith("zstd") and not (manifest.is_artifact and layer.title and not _is_folder(layer)):
+            raise LayerError(f"layer {layer.digest}: {NO_ZSTD}")
+    if (total := sum(layer.size for layer in manifest.layers)) > limit_bytes:
+        raise LayerError(f"its layers have {total} bytes, more than the {limit_bytes} that are allowed")
 
 
 def unpack(
@@ -55,10 +72,12 @@ def unpack(
 
 
 def _take(unpacker: Unpacker, layer: Descriptor, blob: Path) -> None:
-    if (layer.annotations or {}).get(UNPACK) == "true":
+    if _is_folder(layer):
         unpacker.apply(blob, f"layer {layer.title}")
         return
-    try:
+    with explained(f"layer {layer.title}"):
         shutil.copyfile(blob, unpacker.place(layer.title or ""))
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise LayerError(f"layer {layer.title}: excludes another one: {error.filename}") from None
+
+
+def _is_folder(layer: Descriptor) -> bool:
+    return (layer.annotations or {}).get(UNPACK) == "true"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,8 @@ async def test_secrets_mounted_side_by_side_and_dockers_own_file_are_all_read(tm
 
 
 async def test_a_helper_is_asked_for_its_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = tmp_path / "bin" / "docker-credential-mine"
-    helper.parent.mkdir()
-    helper.write_text('#!/bin/sh\nread server; printf \'{"Username": "me at %s", "Secret": "s"}\' "$server"\n')
-    helper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
-    write(tmp_path / "config.json", auths={"r.example.com": {}}, credHelpers={"r.example.com": "mine"})
+    said = """read server; printf '{"Username": "me at %s", "Secret": "s"}' "$server\""""
+    install(tmp_path, monkeypatch, f"#!/bin/sh\n{said}\n")
     assert await found(tmp_path, "r.example.com/a") == [("me at r.example.com", "s", "")]
     assert await found(tmp_path, "s.example.com/a") == []
 
@@ -94,6 +91,48 @@ async def test_a_helper_that_is_not_installed_is_named_with_a_way_out(tmp_path: 
     assert await found(tmp_path, "public.example.com/a") == []
     with pytest.raises(CredentialsError, match="docker-credential-absent"):
         await found(tmp_path, "r.example.com/a")
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A helper `docker-credential-mine`."""
+    helper = folder / "bin" / "docker-credential-mine"
+    helper.parent.mkdir(exist_ok=True)
+    helper.write_text(script)
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
+    write(folder / "config.json", auths={"r.example.com": auth("old", "0")}, credHelpers={"r.example.com": "mine"})
+
+
+TOKEN = """printf '{"Username": "<token>", "Secret": "refresh"}'"""
+
+
+async def test_where_a_file_names_a_helper_its_own_entry_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, f"#!/bin/sh\n{TOKEN}\n")
+    assert await found(tmp_path, "r.example.com/a") == [("", "", "refresh")]
+    install(tmp_path, monkeypatch, "#!/bin/sh\necho credentials not found in native keychain; exit 1\n")
+    assert await found(tmp_path, "r.example.com/a") == []
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("#!/bin/sh\nsleep 60 & sleep 60\n", "has not answered within 0.3 s; try it: echo r.example.com | docker-cred"),
+        ("#!/bin/sh\necho keychain is locked >&2; exit 3\n", "failed for r.example.com: keychain is locked"),
+        ("#!/bin/sh\nexit 3\n", "failed for r.example.com: it said nothing"),
+        ("#!/bin/sh\necho hello\n", "answered with something else than Username and Secret"),
+        ("#!/nowhere/sh\n", "docker-credential-mine .* cannot be run: No such file"),
+    ],
+)
+async def test_a_helper_that_hangs_or_fails_is_named_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    install(tmp_path, monkeypatch, script)
+    keyring = replace(load_keyring([tmp_path], {}), helper_timeout_s=0.3 if "sleep" in script else 30.0)
+    with pytest.raises(CredentialsError, match=said) as caught:
+        await keyring.find(Reference.parse("r.example.com/a"))
+    assert f"credHelpers of {tmp_path / 'config.json'}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

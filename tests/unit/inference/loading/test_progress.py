@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kaito.inference.loading import DownloadProgress
-from kaito.inference.progress import DownloadStopped
+from kaito.inference.progress import DownloadStopped, TransferReport
+from kaito.testing import eventually
 
 
 class Clock:
@@ -68,3 +69,16 @@ def test_one_that_is_stopped_says_so_to_whoever_goes_on(download: DownloadProgre
     download.stop()
     with pytest.raises(DownloadStopped):
         download.reach(1)
+
+
+async def test_a_transfer_is_told_while_nothing_comes_and_waits_are_told_less_often() -> None:
+    said: list[str] = []
+    report = TransferReport(said.append, "still waiting", every_s=0.01, quiet_s=0.05)
+    async with report.told():
+        await eventually(lambda: said or None, message="a line about the wait")
+        assert said == ["still waiting"]
+        report.say("trying again")
+        report(1_000, 4_000)
+        await eventually(lambda: len(said) > 4 or None, message="lines about the bytes")
+    assert said[1] == "trying again"
+    assert all(line.startswith("1.0 kB of 4.0 kB, ") for line in said[2:])
