@@ -123,7 +123,7 @@ class Children:
         leaders = {each.pid for each in self._processes.values()}
         while True:
             self._reap()
-            strays = [pid for pid in _children() if pid not in leaders and (name is None or _mark(pid) == name)]
+            strays = [pid for pid in _children() if pid not in leaders and (name is None or program_of(pid) == name)]
             if not strays or time.monotonic() > deadline_s:
                 return
             for pid in strays:
@@ -246,7 +246,7 @@ def _children() -> list[int]:
     return found
 
 
-def _mark(pid: int) -> str:
+def program_of(pid: int) -> str:
     """Which program a process belongs to; empty if that cannot be told."""
     prefix = f"{_MARK}=".encode()
     with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as variables:

@@ -25,6 +25,8 @@ from kaito.devcluster.process_nodes.addresses import NODE_ADDRESS
 from kaito.devcluster.process_nodes.kubelet_api import KubeletApi
 from kaito.devcluster.process_nodes.network import network
 from kaito.devcluster.process_nodes.services import ADDRESS_ANNOTATION
+from kaito.devcluster.process_nodes.summary import Summary
+from kaito.devcluster.process_nodes.usage import NotMeasured
 from kaito.informers import Cache, WriteFloors
 from kaito.kube import Node, ObjectKey, ObjectMeta, Pod, Service
 from kaito.testing import eventually
@@ -51,6 +53,10 @@ def plane(egress: Egress) -> Iterator[ControlPlane]:
         yield running
 
 
+async def nothing(node: str) -> Summary:
+    raise NotMeasured(f"nothing of {node} is measured")
+
+
 @asynccontextmanager
 async def agent(plane: ControlPlane, egress: Egress, logs: Path) -> AsyncIterator[None]:
     """The network's part of an agent."""
@@ -65,7 +71,7 @@ async def agent(plane: ControlPlane, egress: Egress, logs: Path) -> AsyncIterato
             except NotFound:
                 return None
 
-        async with network(client, cache, logs=logs, find_pod=find_pod, egress=egress):
+        async with network(client, cache, logs=logs, find_pod=find_pod, summarize=nothing, egress=egress):
             running = asyncio.create_task(cache.run())
             try:
                 yield
@@ -253,7 +259,7 @@ async def test_the_kubelet_api_lets_nobody_in_but_the_api_server(egress: Egress,
     authority_of_another.check_hostname = False
     authority.issue_client(KUBELET_CLIENT).write(tmp_path / "crt", tmp_path / "key")
     authority_of_another.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    async with KubeletApi(tmp_path, egress, find_pod) as api, aiohttp.ClientSession() as session:
+    async with KubeletApi(tmp_path, egress, find_pod, nothing) as api, aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientError):
             await session.get(f"https://127.0.0.1:{api.port}/healthz", ssl=authority_of_another)
 

@@ -9,6 +9,7 @@ from typing import Any
 from kaito.client import Client
 from kaito.devcluster.process_nodes.images import ImageTable
 from kaito.devcluster.process_nodes.node_keeper import LEASE_NAMESPACE, NodeKeeper
+from kaito.devcluster.process_nodes.node_pressure import pressures
 from kaito.devcluster.process_nodes.pod_sandbox import PodSandbox
 from kaito.kube.authentication_v1 import TokenReview, TokenReviewSpec
 from kaito.kube.coordination_v1 import Lease
@@ -41,10 +42,12 @@ async def test_a_pod_is_known_to_the_api_server_by_the_token_in_its_volume(
     assert (tmp_path / "pods" / pod.metadata.uid / "volumes" / "identity" / "token").read_text() == text
 
 
-async def test_a_real_api_server_takes_the_status_and_the_lease_of_a_node(client: Client, namespace: str) -> None:
+async def test_a_real_api_server_takes_the_status_and_the_lease_of_a_node(
+    client: Client, namespace: str, tmp_path: Path
+) -> None:
     name = f"node-{namespace}"[:63].rstrip("-")
     node = await client.create(Node(metadata=ObjectMeta(name=name)))
-    keeper = NodeKeeper(client, ImageTable.default())
+    keeper = NodeKeeper(client, ImageTable.default(), lambda: pressures(tmp_path))
     keeper.adopt(node)
     keeping = asyncio.create_task(keeper.run())
     try:

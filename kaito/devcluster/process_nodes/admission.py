@@ -12,7 +12,6 @@ from kaito.devcluster.process_nodes.pod_records import Verdict
 from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.quantity import Quantity
 
-REJECTED: Final = "Pod was rejected: "
 _PODS: Final = "pods"
 
 
@@ -41,7 +40,7 @@ def refusal(pod: Pod, node: Node, others: Iterable[Pod]) -> Verdict | None:
         room = _amount(name, has[name]) if name in has else None
         if room is not None and wanted and used[name] + wanted > room:
             figures = f"requested: {wanted}, used: {used[name]}, capacity: {room}"
-            return Verdict(f"OutOf{name}", f"Node didn't have enough resource: {name}, {figures}")
+            return Verdict(f"OutOf{name}", f"Node didn't have enough resource: {name}, {figures}", rejected=True)
     return None
 
 

@@ -12,7 +12,7 @@ from kaito.devcluster.egress import Egress
 from kaito.devcluster.ports import LOOPBACK
 from kaito.devcluster.process_nodes.addresses import KUBELET_PORT, NODE_ADDRESS, is_pod, local
 from kaito.devcluster.process_nodes.forwarding import NoRoute, Target
-from kaito.devcluster.process_nodes.kubelet_api import FindPod, KubeletApi
+from kaito.devcluster.process_nodes.kubelet_api import FindPod, KubeletApi, Summarize
 from kaito.devcluster.process_nodes.proxy import Proxy
 from kaito.devcluster.process_nodes.services import Services
 from kaito.informers import Cache
@@ -20,7 +20,7 @@ from kaito.informers import Cache
 
 @contextlib.asynccontextmanager
 async def network(
-    client: Client, cache: Cache, *, logs: Path, find_pod: FindPod, egress: Egress | None
+    client: Client, cache: Cache, *, logs: Path, find_pod: FindPod, summarize: Summarize, egress: Egress | None
 ) -> AsyncIterator[Services]:
     """Keeps an address for each Service and, of a control plane on this machine, lets the API server in.
 
@@ -29,12 +29,13 @@ async def network(
         cache: of Services and EndpointSlices, which this declares; the caller's to run.
         logs: the agent's folder of logs.
         find_pod: looks up pods bound to process nodes.
+        summarize: says what a node and its pods use.
         egress: None: of a control plane elsewhere, which cannot reach this machine.
     """
     async with contextlib.AsyncExitStack() as parts:
         services = await parts.enter_async_context(Services(client, cache))
         if egress is not None:
-            kubelet = await parts.enter_async_context(KubeletApi(logs, egress, find_pod))
+            kubelet = await parts.enter_async_context(KubeletApi(logs, egress, find_pod, summarize))
             await parts.enter_async_context(Proxy(egress.socket, partial(_route, services, kubelet.port)))
         yield services
 

@@ -13,6 +13,7 @@ from kaito.client.transport import Request
 from kaito.devcluster.process_nodes import node_status
 from kaito.devcluster.process_nodes.addresses import LABEL
 from kaito.devcluster.process_nodes.images import ImageTable
+from kaito.devcluster.process_nodes.node_pressure import Look
 from kaito.informers import Cache
 from kaito.informers.handlers import InformerEvent
 from kaito.kube.coordination_v1 import Lease, LeaseSpec
@@ -49,10 +50,13 @@ class NodeKeeper(Service):
     Args:
         client: writes.
         images: what the Nodes say they have.
+        look: at what their machine runs out of.
     """
 
-    def __init__(self, client: Client, images: ImageTable) -> None:
+    def __init__(self, client: Client, images: ImageTable, look: Look) -> None:
         self._client = client
+        self._look = look
+        self._pressures = look()
         self._images = [image.pattern for image in images.images]
         self._kept: dict[str, _Kept] = {}
         self._wake = asyncio.Event()
@@ -70,7 +74,7 @@ class NodeKeeper(Service):
             self._wake.set()
             return
         kept.node = node
-        if not node_status.is_well(node) or node_status.lasting_taints(node) != node.spec.taints:
+        if not node_status.is_known(node, self._pressures) or node_status.lasting_taints(node) != node.spec.taints:
             kept.status_due = 0.0
             self._wake.set()
 
@@ -83,6 +87,7 @@ class NodeKeeper(Service):
         try:
             while True:
                 self._wake.clear()
+                self._look_at_machine()
                 await asyncio.gather(*map(self._keep, [*self._kept.values()]))
                 due = (min(kept.lease_due, kept.status_due) for kept in self._kept.values())
                 pause = max(0.0, min((*due, loop_time() + RENEW_INTERVAL_S)) - loop_time())
@@ -92,6 +97,15 @@ class NodeKeeper(Service):
                     continue
         finally:
             await self._say_goodbye()
+
+    def _look_at_machine(self) -> None:
+        before, self._pressures = self._pressures, self._look()
+        for name, (status, _, message) in self._pressures.items():
+            if status == before[name][0]:
+                continue
+            log.warning("pressure of the machine changed", extra={"condition": name, "status": status, "why": message})
+            for kept in self._kept.values():
+                kept.status_due = 0.0
 
     def _note(self, event: InformerEvent[Node]) -> None:
         node = event.new
@@ -138,16 +152,18 @@ class NodeKeeper(Service):
         if node.metadata.uid != kept.node.metadata.uid:
             return
         version = await self._kubernetes_version()
-        status = node_status.living(node, version=version, images=self._images)
+        status = node_status.living(node, self._pressures, version=version, images=self._images)
         node = await self._client.status.patch(Node, node.key, {"status": status}, type="strategic")
-        await self._take_taints_away(node)
+        await self._put_right(node)
 
-    async def _take_taints_away(self, node: Node) -> None:
-        """What a cloud's controller and the node controller do, where there are none."""
-        taints = node_status.lasting_taints(node)
-        if taints == node.spec.taints:
+    async def _put_right(self, node: Node) -> None:
+        """Adds a kubelet's labels; takes away what others do, where there are such others."""
+        taints, labels = node_status.lasting_taints(node), node_status.missing_labels(node)
+        patch: dict[str, object] = {"metadata": {"labels": labels}} if labels else {}
+        if taints != node.spec.taints:
+            patch["spec"] = {"taints": [taint.to_dict() for taint in taints]}
+        if not patch:
             return
-        patch = {"spec": {"taints": [taint.to_dict() for taint in taints]}}
         try:
             version = node.metadata.resource_version
             await self._client.patch(Node, node.key, patch, resource_version=version)

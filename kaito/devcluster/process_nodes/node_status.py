@@ -10,38 +10,38 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from kaito.api.keys import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from kaito.devcluster.process_nodes.addresses import KUBELET_PORT, NODE_ADDRESS
+from kaito.devcluster.process_nodes.node_pressure import State
 from kaito.kube.core_v1 import Node, Taint
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PODS: Final = "110"
-_HEALTHY: Final = {
-    "MemoryPressure": ("False", "KubeletHasSufficientMemory", "the agent of process nodes does not watch memory"),
-    "DiskPressure": ("False", "KubeletHasNoDiskPressure", "the agent of process nodes does not watch disks"),
-    "PIDPressure": ("False", "KubeletHasSufficientPID", "the agent of process nodes does not count processes"),
+_HEALTHY: Final[Mapping[str, State]] = {
     "NetworkUnavailable": ("False", "ProcessNetwork", "pods have addresses of this machine's loopback"),
     "Ready": ("True", "KubeletReady", "the agent of process nodes runs pods as processes of this machine"),
 }
 _TEMPORARY_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.cloudprovider.kubernetes.io/uninitialized")
 
 
-def is_well(node: Node) -> bool:
+def is_known(node: Node, pressures: Mapping[str, State]) -> bool:
     """Whether the API server knows a node as it is: nobody else has written that it is not."""
     told = {condition.type: condition.status for condition in node.status.conditions}
-    return all(told.get(name) == status for name, (status, _, _) in _HEALTHY.items())
+    return all(told.get(name) == status for name, (status, _, _) in {**pressures, **_HEALTHY}.items())
 
 
-def living(node: Node, *, version: str, images: Sequence[str]) -> dict[str, Any]:
+def living(node: Node, pressures: Mapping[str, State], *, version: str, images: Sequence[str]) -> dict[str, Any]:
     """The status of a node that runs pods, as a strategic merge patch.
 
     Args:
         node: as it is known to the API server; what its capacity says stays.
+        pressures: what its machine runs out of.
         version: of Kubernetes.
         images: names that can be run.
     """
     has = machine()
     return {
-        "conditions": [_condition(node, name, *state) for name, state in _HEALTHY.items()],
+        "conditions": [_condition(node, name, *state) for name, state in {**pressures, **_HEALTHY}.items()],
         "addresses": [
             {"type": "InternalIP", "address": NODE_ADDRESS},
             {"type": "Hostname", "address": node.metadata.name},
@@ -63,6 +63,12 @@ def stopped(node: Node) -> dict[str, Any]:
 def lasting_taints(node: Node) -> tuple[Taint, ...]:
     """A node's taints without those that only stand until it works."""
     return tuple(taint for taint in node.spec.taints if taint.key not in _TEMPORARY_TAINTS)
+
+
+def missing_labels(node: Node) -> dict[str, str]:
+    """What a kubelet says of its machine, as far as the node's labels do not have it: selectors go by it."""
+    known = {HOSTNAME_LABEL: node.metadata.name, OS_LABEL: platform.system().lower(), ARCH_LABEL: _architecture()}
+    return {name: value for name, value in known.items() if name not in node.metadata.labels}
 
 
 def machine() -> dict[str, str]:
@@ -88,7 +94,6 @@ def _condition(node: Node, name: str, status: str, reason: str, message: str) ->
 
 @cache
 def _software(version: str) -> Mapping[str, str]:
-    machine_name = platform.machine()
     return {
         "machineID": _line("/etc/machine-id"),
         "systemUUID": _line("/etc/machine-id"),
@@ -99,8 +104,12 @@ def _software(version: str) -> Mapping[str, str]:
         "kubeletVersion": version,
         "kubeProxyVersion": "",
         "operatingSystem": platform.system().lower(),
-        "architecture": _ARCHITECTURES.get(machine_name, machine_name),
+        "architecture": _architecture(),
     }
+
+
+def _architecture() -> str:
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def _os_image() -> str:

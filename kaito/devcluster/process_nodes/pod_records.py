@@ -50,10 +50,17 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why the agent has failed a pod, as its status and an event say it."""
+    """Why the agent has failed a pod, as its status and an event say it.
+
+    Attributes:
+        reason: in one word.
+        message: in more.
+        rejected: nothing of the pod was ever started.
+    """
 
     reason: str
     message: str
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

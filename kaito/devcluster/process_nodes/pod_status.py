@@ -74,8 +74,13 @@ def status_of(pod: Pod, seen: Seen) -> dict[str, Any]:
         "hostIPs": [{"ip": NODE_ADDRESS}],
         "startTime": ContainerStateRunning(started_at=pod.status.start_time or seen.started_at).to_dict()["startedAt"],
     }
-    if seen.fate.verdict is not None and phase == FAILED:
-        made |= {"reason": seen.fate.verdict.reason, "message": seen.fate.verdict.message}
+    verdict = seen.fate.verdict
+    if verdict is not None and phase == FAILED:
+        said = f"Pod was rejected: {verdict.message}" if verdict.rejected else verdict.message
+        made |= {"reason": verdict.reason, "message": said}
+    if verdict is not None and verdict.rejected:
+        # As with a kubelet: then `kubectl get` shows the reason, and not that a container is about to come.
+        made |= {"containerStatuses": [], "initContainerStatuses": []}
     if pod.metadata.generation:
         made["observedGeneration"] = pod.metadata.generation
     if seen.prepared:

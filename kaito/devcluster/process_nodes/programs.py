@@ -100,6 +100,15 @@ class Programs:
             with suppress(DevClusterError):  # it ended, and was forgotten, just now
                 await asyncio.to_thread(self._owner.signal, program.name, number)
 
+    async def leaders(self) -> dict[str, int]:
+        """The first processes of the programs that run, by the programs' names."""
+        return await asyncio.to_thread(self._owner.pids)
+
+    @property
+    def supervisor(self) -> int:
+        """The process that owns all others."""
+        return self._owner.pid
+
     async def run(self) -> None:
         """Watches for ends, until cancelled.
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+import pytest
+
 from kaito.client import Client
 from kaito.devcluster.process_nodes.addresses import LABEL
 from kaito.devcluster.process_nodes.images import INFERENCE, ImageTable
@@ -17,6 +19,8 @@ from kaito.testing.virtual_clock import run
 
 NODE = "/api/v1/nodes/node-1"
 MERGE = "application/merge-patch+json"
+NO_PRESSURE = ("False", "KubeletHasSufficientMemory", "")
+PRESSURES = {"MemoryPressure": NO_PRESSURE}
 
 
 def play(story: Callable[[FakeApi, asyncio.Task[None]], Awaitable[None]]) -> FakeApi:
@@ -26,7 +30,10 @@ def play(story: Callable[[FakeApi, asyncio.Task[None]], Awaitable[None]]) -> Fak
         api = FakeApi()
         make_node(api)
         async with Client(api.transport(), field_owner="agent") as client, asyncio.TaskGroup() as tasks:
-            cache, keeper = Cache(client, WriteFloors()), NodeKeeper(client, ImageTable.default())
+            cache, keeper = (
+                Cache(client, WriteFloors()),
+                NodeKeeper(client, ImageTable.default(), lambda: dict(PRESSURES)),
+            )
             keeper.watch(cache)
             caching = tasks.create_task(cache.run())
             keeping = tasks.create_task(keeper.run())
@@ -69,6 +76,8 @@ def test_a_node_becomes_ready_with_what_its_maker_gave_it_and_is_not_when_the_ag
         node = api.call("GET", NODE)
         assert ready(api) == ("True", "KubeletReady")
         assert [taint["key"] for taint in node["spec"]["taints"]] == ["sku"]
+        assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
+        assert node["metadata"]["labels"].keys() > {"kubernetes.io/os", "kubernetes.io/arch"}
         status = node["status"]
         assert (status["capacity"]["nvidia.com/gpu"], status["capacity"]["cpu"]) == ("1", "6")
         assert status["allocatable"]["cpu"] == "6"
@@ -102,6 +111,21 @@ def test_a_node_that_somebody_called_unknown_is_ready_again_at_once() -> None:
         api.call("PATCH", f"{NODE}/status", {"status": {"conditions": [unknown]}}, content_type=MERGE)
         await asyncio.sleep(1)
         assert ready(api) == ("True", "KubeletReady")
+
+    play(story)
+
+
+def test_a_machine_that_runs_out_of_memory_is_told_within_seconds_and_until_it_has_some_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(api: FakeApi, _: asyncio.Task[None]) -> None:
+        told = []
+        for state in (NO_PRESSURE, ("True", "KubeletHasInsufficientMemory", "1Mi"), NO_PRESSURE):
+            monkeypatch.setitem(PRESSURES, "MemoryPressure", state)
+            await asyncio.sleep(12)
+            conditions = api.call("GET", NODE)["status"]["conditions"]
+            told += [each["status"] for each in conditions if each["type"] == "MemoryPressure"]
+        assert told == ["False", "True", "False"]
 
     play(story)
 
