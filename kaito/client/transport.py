@@ -54,6 +54,8 @@ class Request:
         timeout_s: for calls, the time until the whole answer; for watches, the longest silence.
         guard: called when the connection is there, right before bytes go out; what it raises is raised, and nothing was
             sent. It is asked before each try; a transport that does not know it, may ask it never.
+        chunked: sends the body without its length. Go's reverse proxies, such as the API server's to pods and Services,
+            now and then break off an answer that begins right after a body whose length they know.
     """
 
     method: str
@@ -69,6 +71,7 @@ class Request:
     subresource: str = ""
     timeout_s: float = CALL_TIMEOUT_S
     guard: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    chunked: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -247,7 +250,7 @@ class AiohttpTransport:
             headers |= self._proxy_proof  # without TLS there is no tunnel to open first
         if request.body is not None:
             headers["Content-Type"] = request.content_type
-        payload = _payload(request.body)
+        payload = _payload(request)
         if request.guard is not None:
             request.guard()
             payload = _GuardedPayload(request.body or b"", request.guard)
@@ -310,11 +313,19 @@ class _GuardedPayload(BytesIOPayload):
         await super().write_with_length(writer, content_length)
 
 
-def _payload(body: bytes | None) -> bytes | BytesIOPayload | None:
+def _payload(request: Request) -> bytes | BytesIOPayload | AsyncIterator[bytes] | None:
     """Large bodies as files, which aiohttp sends in pieces: bytes it sends in one go, and warns of that."""
+    body = request.body
+    if body is not None and request.chunked:
+        return _in_pieces(body)
     if body is None or len(body) < _LARGE_BODY:
         return body
     return BytesIOPayload(BytesIO(body))
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _LARGE_BODY):
+        yield body[start : start + _LARGE_BODY]
 
 
 def _broken(request: Request, error: Exception, *, sent: bool) -> TransportError:

@@ -32,10 +32,8 @@ from kaito.client.config import Config, load_config
 from kaito.client.errors import Forbidden, KubeError
 from kaito.client.transport import AiohttpTransport
 from kaito.kube.conditions import find, is_true
-from kaito.kube.core_v1 import Service
 from kaito.kube.object_key import ObjectKey
 
-PORT = 80
 POLL_S = 1.0
 
 
@@ -120,8 +118,7 @@ async def _server(client: Client, config: Config, whom: Whom) -> ChatServer:
         return ChatServer(client, headers={"Authorization": f"Bearer {key}"} if key else None)
     key_of = ObjectKey(whom.name, whom.namespace or config.namespace)
     await _ready(client, key_of, wait=whom.wait)
-    path = Service.resource_type.path(key_of.namespace, f"{key_of.name}:{PORT}", "proxy")
-    return ChatServer(client, path)
+    return ChatServer(client, key_of)
 
 
 async def _ready(client: Client, key: ObjectKey, *, wait: bool) -> None:
@@ -152,6 +149,8 @@ def not_ready(workspace: Workspace) -> str | None:
     Raises:
         ChatError: it never will.
     """
+    if workspace.metadata.deletion_timestamp is not None:
+        raise ChatError(f"Workspace {workspace.key} is being deleted")
     if workspace.inference is None:
         raise ChatError(f"Workspace {workspace.key} has no inference: nobody answers there")
     conditions = workspace.status.conditions

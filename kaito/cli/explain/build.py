@@ -14,6 +14,7 @@ from kaito.kube.conditions import find, is_true
 
 _PASSES = frozenset({"NodeClaimNotReady", "workspacePending", "WorkspaceInferenceStatusPending", "workspaceDeleted"})
 """Reasons of the Workspace's conditions that say only that it is being worked on."""
+_NO_OPERATOR = "is the operator running, and does its log say why it does not? (kaito manager; docs/operator.md)"
 
 
 def build(seen: Seen) -> Part:
@@ -30,10 +31,7 @@ def _workspace(seen: Seen, is_open: bool) -> Part:
     workspace = seen.workspace
     name = f"{workspace.metadata.namespace}/{workspace.metadata.name}"
     if workspace.metadata.deletion_timestamp is not None:
-        deleting = find(workspace.status.conditions, keys.WORKSPACE_DELETING)
-        says = deleting.message if deleting is not None else ""
-        lasting = seen.lasting(workspace.metadata.deletion_timestamp)
-        return Part("Workspace", name, Mark.UNDER_WAY, says or f"is being deleted{lasting}")
+        return _deleted(seen, name)
     if workspace.status.observed_generation < workspace.metadata.generation:
         return _unseen(seen, name, is_open)
     if is_true(workspace.status.conditions, keys.WORKSPACE_READY):
@@ -42,13 +40,30 @@ def _workspace(seen: Seen, is_open: bool) -> Part:
     return _not_ready(seen, name, is_open)
 
 
+def _deleted(seen: Seen, name: str) -> Part:
+    """A Workspace that goes; what the operator waits for is in its condition."""
+    workspace = seen.workspace
+    since = workspace.metadata.deletion_timestamp
+    late, lasting = seen.age(since) > PATIENCE_S, seen.lasting(since)
+    if keys.WORKSPACE_FINALIZER not in workspace.metadata.finalizers:
+        others = ", ".join(workspace.metadata.finalizers) or "nothing any more"
+        says = f"is being deleted{lasting}; KAITO is done with it, it waits for {others}"
+        advice = "whoever put that into metadata.finalizers takes it out, or you do"
+        return Part("Workspace", name, Mark.FAILED if late else Mark.UNDER_WAY, says, advice if late else "")
+    deleting = find(workspace.status.conditions, keys.WORKSPACE_DELETING)
+    if deleting is not None:
+        says = f"is being deleted{lasting}: {deleting.message.removeprefix('being deleted; ')}"
+        return Part("Workspace", name, Mark.UNDER_WAY, says, tells_all=True)
+    says = f"is being deleted{lasting}; the operator, which takes its finalizer away, has not looked at it yet"
+    return Part("Workspace", name, Mark.FAILED if late else Mark.UNDER_WAY, says, _NO_OPERATOR if late else "")
+
+
 def _unseen(seen: Seen, name: str, is_open: bool) -> Part:
     changed = _changed(seen.workspace)
     late = seen.age(changed) > PATIENCE_S
     says = "the operator has not looked at it yet" + (f"; changed{seen.since(changed)}" if changed else "")
-    advice = "is the operator running, and does its log say why it does not? (kaito manager; docs/operator.md)"
     failed = late and not is_open
-    return Part("Workspace", name, Mark.FAILED if failed else Mark.UNDER_WAY, says, advice if failed else "")
+    return Part("Workspace", name, Mark.FAILED if failed else Mark.UNDER_WAY, says, _NO_OPERATOR if failed else "")
 
 
 def _changed(workspace: Workspace) -> datetime | None:

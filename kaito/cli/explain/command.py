@@ -13,6 +13,7 @@ import typer
 from kaito.cli.explain.build import build
 from kaito.cli.explain.fetch import Fetcher
 from kaito.cli.explain.report import COLOURS, Report, report_of, text
+from kaito.cli.explain.rights import commands
 from kaito.cli.explain.tree import Mark
 from kaito.cli.listing import fail, write
 from kaito.cli.one_workspace import (
@@ -22,9 +23,10 @@ from kaito.cli.one_workspace import (
     WorkspaceNotFound,
     find_workspace,
 )
+from kaito.cli.rights import Right, refused_user
 from kaito.client.client import Client
 from kaito.client.config import load_config
-from kaito.client.errors import KubeError
+from kaito.client.errors import Forbidden, KubeError
 from kaito.kube.object_key import ObjectKey
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ def workspace(
     try:
         config = load_config(kubeconfig, context=context)
         report = asyncio.run(_explain(config, ObjectKey(name, namespace or config.namespace)))
+    except Forbidden as refusal:
+        key = ObjectKey(name, namespace or config.namespace)
+        giving = commands(key, refused_user(refusal.message), [Right("get", "workspaces.kaito.sh", key.namespace)])
+        fail("\n  ".join([f"{refusal}. An administrator gives you the right with", *giving]))
     except (KubeError, WorkspaceNotFound, ValueError) as error:
         fail(error)
     write(json.dumps(report.to_dict(), indent=2) if output is Output.JSON else _text(report))

@@ -11,10 +11,11 @@ from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1 import NodeClaim
 from kaito.api.karpenter_v1alpha5 import Machine
-from kaito.cli.explain.seen import Right, Seen
+from kaito.cli.explain.seen import Seen
 from kaito.cli.explain.tree import LogSource
+from kaito.cli.rights import Right, refused_user
 from kaito.client.client import Client
-from kaito.client.errors import ApiError, Forbidden, KubeError, NotFound
+from kaito.client.errors import ApiError, Forbidden, KubeError, NoSuchKind, NotFound
 from kaito.client.transport import Request
 from kaito.controllers.claims import Claim
 from kaito.controllers.workspace.release import selector
@@ -39,10 +40,12 @@ class Log:
     Attributes:
         lines: the last ones, oldest first.
         note: why there are none, or which run they are of.
+        missing: the right that reading it needs, if it was refused.
     """
 
     lines: tuple[str, ...] = ()
     note: str = ""
+    missing: Right | None = None
 
 
 class Fetcher:
@@ -55,6 +58,7 @@ class Fetcher:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._withheld: list[Right] = []
+        self._user = ""
 
     async def seen(self, workspace: Workspace) -> Seen:
         """Reads everything that belongs to a Workspace.
@@ -83,6 +87,7 @@ class Fetcher:
             tuple(pods),
             tuple(await self._events(namespace)),
             tuple(dict.fromkeys(self._withheld)),
+            self._user,
         )
 
     async def log(self, namespace: str | None, source: LogSource) -> Log:
@@ -99,7 +104,8 @@ class Fetcher:
                     pass  # a kubelet that has thrown it away says 400
             return Log(await self._log(namespace, source, previous=False))
         except Forbidden:
-            return Log(note=f"you have not the right to {Right('get', 'pods/log', namespace)}")
+            right = Right("get", "pods/log", namespace)
+            return Log(note=f"you have not the right to {right}", missing=right)
         except KubeError as error:
             return Log(note=f"there is none to be had: {error}")
 
@@ -150,8 +156,20 @@ class Fetcher:
             return await reading
         except NotFound:
             return None
-        except Forbidden:
-            place = kind.resource_type
-            resource = f"{place.plural}.{place.group}" if place.group else place.plural
-            self._withheld.append(Right(verb, resource, namespace))
+        except Forbidden as refusal:
+            if await self._is_served(kind):
+                place = kind.resource_type
+                resource = f"{place.plural}.{place.group}" if place.group else place.plural
+                self._withheld.append(Right(verb, resource, namespace))
+                self._user = self._user or refused_user(refusal.message)
             return None
+
+    async def _is_served(self, kind: type[Resource]) -> bool:
+        """Whether there is such a kind: what one may not look at is refused before it is looked for."""
+        try:
+            await self._client.discovery.find(kind.resource_type.api_version, kind.resource_type.kind)
+        except NoSuchKind:
+            return False
+        except KubeError:
+            return True
+        return True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TypeVar
 
-from kaito.cli.explain.seen import Seen, duration
+from kaito.cli.explain.seen import Seen, duration, happened_at
 from kaito.cli.explain.supply import PATIENCE_S
 from kaito.cli.explain.tree import LogSource, Mark, Part
-from kaito.controllers.workspace.pods import container_fault, own_fault
+from kaito.controllers.workspace.pods import ENDED, container_fault, own_fault
 from kaito.kube.apps_v1 import Deployment, ReplicaSet, StatefulSet
 from kaito.kube.conditions import find
 from kaito.kube.core_v1 import Container, ContainerStatus, Pod
@@ -20,6 +21,8 @@ R = TypeVar("R", bound=Resource)
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _NO_PROGRAM = frozenset({126, 127})
 _SIGKILL = 137
+_HOLDS_UP = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def workload_parts(seen: Seen, *, supplied: bool) -> tuple[Part, ...]:
@@ -32,6 +35,8 @@ def workload_parts(seen: Seen, *, supplied: bool) -> tuple[Part, ...]:
     parts = [_workload(seen, workload, supplied) for workload in seen.workloads]
     owners = {each.metadata.uid for each in (*seen.workloads, *seen.replica_sets)}
     strays = [pod for pod in seen.pods if (owner := controller_of(pod)) is None or owner.uid not in owners]
+    if why := seen.needs("deployments.apps", "statefulsets.apps") if not parts else "":
+        parts.append(Part("Deployment", "?", Mark.UNKNOWN, why).holding(*_withheld_pods(seen)))
     return (*parts, *(_pod(seen, pod, supplied) for pod in strays))
 
 
@@ -44,11 +49,17 @@ def _workload(seen: Seen, workload: Deployment | StatefulSet, supplied: bool) ->
     below = [_replica_set(seen, each, supplied) for each in sets]
     below += [_pod(seen, pod, supplied) for pod in _owned(seen.pods, workload)]
     stuck = find(workload.status.conditions, "Progressing")
-    if not below and seen.is_withheld("pods"):
-        below.append(Part("Pod", "?", Mark.UNKNOWN, "you may not look at pods"))
-    elif not below and stuck is not None and stuck.status == "False":
-        return Part(part.kind, part.name, Mark.FAILED, f"{part.says}: {stuck.message or stuck.reason}")
+    if not sets:
+        below += _withheld_pods(seen)
+    if not below and stuck is not None and stuck.status == "False":
+        advice = f"kubectl describe {workload.kind.lower()} {part.name} tells more"
+        return Part(part.kind, part.name, Mark.FAILED, f"{part.says}: {stuck.message or stuck.reason}", advice)
     return part.holding(*below)
+
+
+def _withheld_pods(seen: Seen) -> list[Part]:
+    why = seen.needs("pods")
+    return [Part("Pod", "?", Mark.UNKNOWN, why)] if why else []
 
 
 def _replica_set(seen: Seen, replica_set: ReplicaSet, supplied: bool) -> Part:
@@ -59,7 +70,7 @@ def _replica_set(seen: Seen, replica_set: ReplicaSet, supplied: bool) -> Part:
         return Part("ReplicaSet", name, Mark.FAILED, f"makes no pods: {failure.message or failure.reason}", advice)
     wanted, ready = replica_set.spec.replicas or 0, replica_set.status.ready_replicas
     part = Part("ReplicaSet", name, Mark.OK if ready >= wanted else Mark.UNDER_WAY, f"{ready} of {wanted} are ready")
-    return part.holding(*(_pod(seen, pod, supplied) for pod in pods))
+    return part.holding(*(_pod(seen, pod, supplied) for pod in pods), *_withheld_pods(seen))
 
 
 def _owned(objects: Iterable[R], owner: Resource) -> list[R]:
@@ -70,7 +81,7 @@ def _owned(objects: Iterable[R], owner: Resource) -> list[R]:
 def _pod(seen: Seen, pod: Pod, supplied: bool) -> Part:
     name = pod.metadata.name
     if pod.metadata.deletion_timestamp is not None:
-        return Part("Pod", name, Mark.UNDER_WAY, f"is being ended{seen.lasting(pod.metadata.deletion_timestamp)}")
+        return _ending(seen, pod)
     fault = own_fault(pod)
     if fault is not None and not pod.spec.node_name:
         mark = Mark.FAILED if supplied else Mark.UNDER_WAY
@@ -79,6 +90,9 @@ def _pod(seen: Seen, pod: Pod, supplied: bool) -> Part:
         return Part(
             "Pod", name, Mark.FAILED, fault, f"kubectl describe pod {name} tells more; a new one takes its place"
         )
+    if (fault := _held_up(seen, pod)) is not None:
+        advice = "make what it names, or mend it; the pod then starts by itself"
+        return Part("Pod", name, Mark.FAILED, f"does not start: {fault}", advice)
     ready = find(pod.status.conditions, "Ready")
     if ready is not None and ready.status == "True":
         part = Part("Pod", name, Mark.OK, f"ready{seen.lasting(ready.last_transition_time)}")
@@ -88,6 +102,26 @@ def _pod(seen: Seen, pod: Pod, supplied: bool) -> Part:
     return part.holding(*_containers(seen, pod))
 
 
+def _ending(seen: Seen, pod: Pod) -> Part:
+    """A pod that was deleted; its time of deletion is when it has to be gone."""
+    over = seen.age(pod.metadata.deletion_timestamp)
+    if over <= PATIENCE_S:
+        return Part("Pod", pod.metadata.name, Mark.UNDER_WAY, "is being ended")
+    says = f"should have ended {duration(over)} ago"
+    advice = f"is its node {pod.spec.node_name} alive? If it never comes back: kubectl delete pod --force"
+    return Part("Pod", pod.metadata.name, Mark.FAILED, says, advice)
+
+
+def _held_up(seen: Seen, pod: Pod) -> str | None:
+    """What the kubelet says of a pod for whose containers it cannot make a place; only events have it."""
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    if any(each.state.waiting is None or each.last_state.terminated for each in statuses) or pod.status.phase in ENDED:
+        return None
+    told = [each for each in seen.events if each.regarding.uid == pod.metadata.uid and each.reason in _HOLDS_UP]
+    last = max(told, key=lambda event: happened_at(event) or _LONG_AGO, default=None)
+    return f"{last.reason}: {' '.join(last.note.split())}" if last is not None else None
+
+
 def _place_advice(fault: str) -> str:
     if "Insufficient" in fault:
         return "other pods hold what it asks for: kubectl describe nodes shows which; end them, or add a node"
@@ -95,6 +129,8 @@ def _place_advice(fault: str) -> str:
         return "no node has the labels that resource.labelSelector asks for: label one, or correct the selector"
     if "taint" in fault:
         return "take the taint that is named off the node, or find out why it is there"
+    if "unschedulable" in fault:
+        return "the node is cordoned: kubectl uncordon NODE, once whoever cordoned it is done"
     return "what the scheduler says names what the nodes lack"
 
 
@@ -161,7 +197,10 @@ def _advice(container: Container, status: ContainerStatus, role: str) -> str:
     ended = status.state.terminated or status.last_state.terminated
     reason = status.state.waiting.reason if status.state.waiting is not None else ""
     if reason in _PULLING:
-        return f"see that the image {container.image} exists, and that the cluster may pull it (imagePullSecrets)"
+        return (
+            f"see that the image {container.image} exists, and that the cluster may pull it; which one it is says "
+            f"kaito manager --inference-image"
+        )
     if ended is None:
         return "what it says names the Secret, ConfigMap or volume that is missing; make it"
     if ended.reason == "OOMKilled":

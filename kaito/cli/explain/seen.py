@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from kaito.api.kaito_v1beta1 import Workspace
+from kaito.cli.rights import Right
 from kaito.controllers.claims import Claim
 from kaito.kube.apps_v1 import Deployment, ReplicaSet, StatefulSet
 from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.events_v1 import Event
-
-
-class Right(NamedTuple):
-    """A right that whoever asks has not.
-
-    Attributes:
-        verb: get or list.
-        resource: as RBAC names it, such as ``pods/log``.
-        namespace: where; None: in the whole cluster.
-    """
-
-    verb: str
-    resource: str
-    namespace: str | None
-
-    def __str__(self) -> str:
-        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
-        return f"{self.verb} {self.resource} {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +28,7 @@ class Seen:
         pods: of the workloads.
         events: Warning events of the namespace, and of what lies in none.
         withheld: what could not be looked at.
+        user: who was refused that, as the API server names them; empty if it does not.
     """
 
     workspace: Workspace
@@ -58,10 +41,16 @@ class Seen:
     pods: tuple[Pod, ...] = ()
     events: tuple[Event, ...] = ()
     withheld: tuple[Right, ...] = ()
+    user: str = ""
 
     def is_withheld(self, *resources: str) -> bool:
         """Whether one of these resources could not be looked at."""
-        return any(right.resource in resources for right in self.withheld)
+        return self.needs(*resources) != ""
+
+    def needs(self, *resources: str) -> str:
+        """Why the first of these that could not be looked at could not; empty: all could."""
+        right = next((each for each in self.withheld if each.resource in resources), None)
+        return f"you may not look at it: that needs the right to {right.verb} {right.resource}" if right else ""
 
     def age(self, moment: datetime | None) -> float:
         """Seconds since a moment; 0 when it is not known."""
@@ -74,6 +63,18 @@ class Seen:
     def lasting(self, moment: datetime | None) -> str:
         """`` for 3 min``, to be put behind a word; empty when the moment is not known."""
         return f" for {duration(self.age(moment))}" if moment is not None else ""
+
+
+def happened_at(event: Event) -> datetime | None:
+    """When an event happened last."""
+    if event.series is not None:
+        return event.series.last_observed_time
+    if event.event_time is not None:
+        return event.event_time
+    # Kubelets still write events of the old kind, whose times have other names.
+    raw = event.to_dict()
+    old = raw.get("deprecatedLastTimestamp") or raw.get("deprecatedFirstTimestamp")
+    return datetime.fromisoformat(old) if old else event.metadata.creation_timestamp
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from kaito.kube.core_v1 import Node
 PATIENCE_S = 120.0
 """For how long what others do by themselves (take up a claim, report a node) is no fault yet."""
 _LAUNCHING = frozenset({"Creating", "InstanceGoing", "AwaitingReconciliation", ""})
+_PROCESS_NODE_LABEL = "kaito.sh/process-node"
 _NO_CLAIM_RIGHTS = ("machines.karpenter.sh", "nodeclaims.karpenter.sh")
 
 
@@ -27,9 +28,9 @@ def supply_parts(seen: Seen) -> tuple[Part, ...]:
     parts += [_gone(name) for name in sorted(seen.nodes_gone - claimed)]
     if seen.is_withheld("nodes"):
         names = set(seen.workspace.status.worker_nodes) - claimed
-        parts += [_withheld_node(name) for name in sorted(names)]
+        parts += [_withheld_node(seen, name) for name in sorted(names)]
     if not claims and seen.is_withheld(*_NO_CLAIM_RIGHTS):
-        parts.append(Part("Machine", "?", Mark.UNKNOWN, "you may not look at claims"))
+        parts.append(Part("Machine", "?", Mark.UNKNOWN, seen.needs(*_NO_CLAIM_RIGHTS)))
     return tuple(parts)
 
 
@@ -41,7 +42,7 @@ def _claim(seen: Seen, claim: Claim) -> Part:
     node = next((each for each in seen.nodes if each.metadata.name == name), None)
     if node is not None:
         return part.holding(_node(seen, node, claim))
-    return part.holding(_gone(name) if name in seen.nodes_gone else _withheld_node(name))
+    return part.holding(_gone(name) if name in seen.nodes_gone else _withheld_node(seen, name))
 
 
 def _claim_alone(seen: Seen, claim: Claim) -> Part:
@@ -92,24 +93,34 @@ def _node(seen: Seen, node: Node, claim: Claim | None) -> Part:
     reported = find(node.status.conditions, "Ready")
     since = reported.last_transition_time if reported is not None else node.metadata.creation_timestamp
     if (why := not_ready(node)) is not None:
-        late = seen.age(since) > PATIENCE_S
+        # Of a node that fell silent that is said only when it has been silent for long.
+        silent = reported is not None and reported.status == "Unknown"
+        failed = silent or seen.age(since) > PATIENCE_S
         says = f"not ready{seen.lasting(since)}: {why}"
-        advice = f"look at its kubelet, and at its instance: kubectl describe node {name}"
-        return Part("Node", name, Mark.FAILED if late else Mark.UNDER_WAY, says, advice if late else "")
+        return Part("Node", name, Mark.FAILED if failed else Mark.UNDER_WAY, says, _node_advice(node) if failed else "")
     if node.metadata.deletion_timestamp is not None:
         says = f"is being deleted{seen.lasting(node.metadata.deletion_timestamp)}"
         return Part("Node", name, Mark.UNDER_WAY, says)
     fault = initialization_fault(node, claim) if claim is not None else None
     if fault is not None:
         late = seen.age(since) > PATIENCE_S
-        return Part("Node", name, Mark.FAILED if late else Mark.UNDER_WAY, fault[1].removeprefix(f"node {name} "))
+        advice = f"what puts that right on new nodes (a device plugin, say) does not: kubectl describe node {name}"
+        mark = Mark.FAILED if late else Mark.UNDER_WAY
+        return Part("Node", name, mark, fault[1].removeprefix(f"node {name} "), advice if late else "")
     cordoned = ", cordoned: no new pod comes here" if node.spec.unschedulable else ""
     return Part("Node", name, Mark.OK, f"ready{seen.lasting(since)}{cordoned}")
+
+
+def _node_advice(node: Node) -> str:
+    name = node.metadata.name
+    if _PROCESS_NODE_LABEL in node.metadata.labels:
+        return "is its agent running (kaito devcluster up --node process)? It logs to logs/process-nodes.log"
+    return f"look at its kubelet, and at its instance: kubectl describe node {name}"
 
 
 def _gone(name: str) -> Part:
     return Part("Node", name, Mark.FAILED, "is gone", "a node that was made for the Workspace is made anew; wait")
 
 
-def _withheld_node(name: str) -> Part:
-    return Part("Node", name, Mark.UNKNOWN, "you may not look at nodes")
+def _withheld_node(seen: Seen, name: str) -> Part:
+    return Part("Node", name, Mark.UNKNOWN, seen.needs("nodes"))

@@ -43,6 +43,7 @@ class Part:
         advice: what a person does next; empty where nothing is to be done.
         parts: what belongs to it, in the order in which things come to be.
         log: whose log tells more, if any.
+        tells_all: it says itself what of the parts below it is waited for; while none fails, none is to blame but it.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Part:
     advice: str = ""
     parts: tuple[Part, ...] = ()
     log: LogSource | None = None
+    tells_all: bool = False
 
     def holding(self, *parts: Part) -> Part:
         """The part with others below it, any of which that failed makes it fail too."""
@@ -72,6 +74,8 @@ def to_blame(root: Part) -> Part | None:
     """
     if root.mark is Mark.OK:
         return None
+    if root.tells_all:
+        return _deepest(root, Mark.FAILED) or root
     return _deepest(root, Mark.FAILED) or _deepest(root, Mark.UNDER_WAY)
 
 

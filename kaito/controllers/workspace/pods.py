@@ -27,6 +27,7 @@ ENDED = frozenset({"Succeeded", "Failed"})
 """Phases of pods that hold nothing any more."""
 # On the way to running, not a fault.
 _UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing"})
+_SIGKILL = 137
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,7 @@ def container_fault(container: ContainerStatus) -> str | None:
         return None
     waiting, ended = container.state.waiting, container.state.terminated or container.last_state.terminated
     if ended is not None and (ended.exit_code or container.restart_count):
-        times = f" {container.restart_count} times" if container.restart_count else ""
-        return _joined(f"ended{times}, last with {_end(ended)}", _last_line(ended.message))
+        return _joined(f"ended{_times(container.restart_count)} with {_end(ended)}", _last_words(ended))
     if waiting is not None and waiting.reason and waiting.reason not in _UNDER_WAY:
         return _joined("does not start", waiting.reason, waiting.message)
     return None
@@ -193,9 +193,15 @@ def _fault(pod: Pod) -> str | None:
     return next((f"container {name} {fault}" for name, fault in faults if fault is not None), None)
 
 
-def _last_line(message: str | None) -> str | None:
-    """The message may be the end of a log; programs say last why they end."""
-    return next((line for line in reversed((message or "").splitlines()) if line.strip()), None)
+def _times(restarts: int) -> str:
+    return f" {restarts} times, last" if restarts > 1 else ""
+
+
+def _last_words(ended: ContainerStateTerminated) -> str | None:
+    """The message may be the end of a log; programs say last why they end, unless they were killed."""
+    if ended.exit_code == _SIGKILL:
+        return None
+    return next((line for line in reversed((ended.message or "").splitlines()) if line.strip()), None)
 
 
 def _end(ended: ContainerStateTerminated) -> str:

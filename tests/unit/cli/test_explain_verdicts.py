@@ -11,9 +11,11 @@ import pytest
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.api.karpenter_v1alpha5 import Machine
 from kaito.cli.explain.build import build
+from kaito.cli.explain.fetch import Log
 from kaito.cli.explain.report import Report, report_of, text
-from kaito.cli.explain.seen import Right, Seen, duration
+from kaito.cli.explain.seen import Seen, duration
 from kaito.cli.explain.tree import LogSource
+from kaito.cli.rights import Right
 from kaito.kube.apps_v1 import Deployment, ReplicaSet
 from kaito.kube.core_v1 import Node, Pod
 from kaito.kube.events_v1 import Event
@@ -42,6 +44,11 @@ READY = workspace(condition("ResourceReady", "True"), condition("WorkspaceReady"
 WAITS = workspace(
     condition("ResourceReady", "False", "NodeClaimNotReady", "waits"),
     condition("WorkspaceReady", "False", "NodeClaimNotReady", "waits"),
+)
+
+LOADS = workspace(
+    condition("ResourceReady", "True"),
+    condition("InferenceReady", "False", "WorkspaceInferenceStatusPending", "0 of 1 pods are ready"),
 )
 
 
@@ -159,6 +166,16 @@ def test_a_node_that_is_gone() -> None:
     assert cause(report)[:2] == ("Node n1", "is gone")
 
 
+def test_a_node_that_fell_silent_a_moment_ago_was_silent_for_long_before() -> None:
+    just = condition("Ready", "Unknown", "NodeStatusUnknown", "silent") | {"lastTransitionTime": NOW.isoformat()}
+    lost = Node.model_validate(
+        {"metadata": {"name": "n1", "labels": {"kaito.sh/process-node": "true"}}, "status": {"conditions": [just]}}
+    )
+    report = judged(WAITS, nodes=(lost,))
+    assert (report.exit_code, cause(report)[0]) == (1, "Node n1")
+    assert "kaito devcluster up --node process" in cause(report)[2]
+
+
 UNSCHEDULED = pod(
     spec={"nodeName": ""},
     status={"conditions": [condition("PodScheduled", "False", "Unschedulable", "0/1 nodes: 1 Insufficient gpu.")]},
@@ -188,6 +205,19 @@ def test_an_image_that_cannot_be_pulled() -> None:
     assert "the image kaito:1 exists" in advice
     assert report.blamed is not None
     assert report.blamed.log is None  # it never ran
+
+
+def test_a_volume_that_is_not_there_holds_a_pod_up_which_only_its_events_tell() -> None:
+    note = 'MountVolume.SetUp failed for volume "config" :\n configmap "c" not found'
+    told = event("phi-abc", "p", 1, reason="FailedMount", note=note)
+    waits = pod({"ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}})
+    what, says, advice = cause(judged(WAITS, pods=(waits,), events=(told,)))
+    assert what == "Pod phi-abc"
+    assert says == 'does not start: FailedMount: MountVolume.SetUp failed for volume "config" : configmap "c" not found'
+    assert "make what it names" in advice
+    crashed = {"ready": False, "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    report = judged(WAITS, pods=(pod(crashed | {"lastState": ended(1)}),), events=(told,))
+    assert cause(report)[0] == "container inference"  # it came past that
 
 
 def test_an_init_container_that_fails_is_to_blame_and_not_the_one_that_waits_for_it() -> None:
@@ -279,11 +309,51 @@ def test_a_claim_on_record_that_is_not_there_is_to_be_made() -> None:
 
 def test_what_may_not_be_looked_at_is_named_and_blamed_for_nothing() -> None:
     rights = (Right("get", "nodes", None), Right("list", "pods", "demo"))
-    report = judged(READY, nodes=(), withheld=rights)
+    report = judged(READY, nodes=(), withheld=rights, user="bob")
     assert report.exit_code == 0
     said = text(report)
-    assert "? Node n1: you may not look at nodes" in said
-    assert said.endswith("  get nodes in the whole cluster\n  list pods in namespace demo")
+    assert "? Node n1: you may not look at it: that needs the right to get nodes" in said
+    assert "  get nodes in the whole cluster\n  list pods in namespace demo\n" in said
+    assert "\n  kubectl create clusterrolebinding kaito-explain-bob --clusterrole=kaito-explain --user=bob\n" in said
+    assert said.endswith("  kubectl create rolebinding kaito-explain-bob -n demo --role=kaito-explain --user=bob")
+
+
+def test_what_may_not_be_looked_at_may_be_what_is_to_blame() -> None:
+    rights = (Right("get", "deployments.apps", "demo"), Right("list", "pods", "demo"))
+    said = text(judged(LOADS, withheld=rights))
+    assert "what keeps it may be in what you may not (below)" in said
+    assert "? Deployment ?: you may not look at it: that needs the right to get deployments.apps" in said
+    assert "? Pod ?: you may not look at it: that needs the right to list pods" in said
+
+
+def test_a_workspace_that_is_deleted_says_what_it_waits_for_and_who_is_to_take_its_finalizer_away() -> None:
+    going = {"deletionTimestamp": EARLIER, "finalizers": ["workspace.finalizer.kaito.sh"]}
+    told = condition("WorkspaceDeleting", "True", "workspaceDeleted", "being deleted; waits for Machine ws1 to go")
+    ended_pod = Pod.model_validate(SERVING.to_dict() | {"metadata": SERVING.metadata.to_dict() | going})
+    report = judged(deleted(workspace(told), going))
+    assert (report.exit_code, cause(report)[0]) == (3, "Workspace demo/phi")
+    assert cause(report)[1] == "is being deleted for 10 min: waits for Machine ws1 to go"
+    assert cause(judged(deleted(workspace(told), going), pods=(ended_pod,)))[1] == "should have ended 10 min ago"
+    assert "is the operator running" in cause(judged(deleted(workspace(), going)))[2]
+    others = judged(deleted(workspace(told), going | {"finalizers": ["else.example.com/x"]}))
+    assert "KAITO is done with it, it waits for else.example.com/x" in cause(others)[1]
+
+
+def deleted(of: Workspace, metadata: Mapping[str, Any]) -> Workspace:
+    content = of.to_dict()
+    return Workspace.model_validate(content | {"metadata": content["metadata"] | metadata})
+
+
+def test_what_is_said_again_and_again_is_said_once_and_the_tree_is_short() -> None:
+    long = f"{'x' * 300} the end"
+    crashed = {"ready": False, "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    last = {"terminated": {"exitCode": 1, "reason": "Error", "message": long}}
+    report = judged(WAITS, pods=(pod(crashed | {"lastState": last}),))
+    said = text(Report(report.seen, report.root, report.blamed, Log(("asks", "asks", "asks", "gave up"))))
+    head, _, tree = said.partition("\n\n")
+    assert "x" * 280 in head
+    assert "x" * 150 not in tree
+    assert head.endswith("    asks  (3 times)\n    gave up")
 
 
 def event(name: str, uid: str, minutes: int, **changes: Any) -> Event:
@@ -316,6 +386,10 @@ def test_the_newest_warnings_of_what_is_in_the_tree_are_shown() -> None:
         event("phi-abc", "p", 3, reason="Unhealthy", note="probe failed"),
         event("phi-abc", "another", 1, reason="Old", note="of a pod before"),
         event("other", "o", 1, reason="Other", note="of somebody else"),
+        event(
+            "phi-abc", "p", 4, reason="Unhealthy", note="Startup probe failed: HTTP probe failed with statuscode: 503"
+        ),
+        event("phi-abc", "p", 11, reason="BackOff", note="before it was ready"),
     )
     said = text(judged(READY, pods=(SERVING,), events=events))
     assert said.partition("Newest warnings:\n")[2].splitlines() == [

@@ -52,8 +52,8 @@ def ended(code: int, reason: str, message: str = "") -> dict[str, Any]:
             "container inference ended 7 times, last with exit code 1 (Error): CUDA out of memory",
         ),
         (
-            container(state={"running": {}}, lastState=ended(137, "OOMKilled"), restartCount=1),
-            "container inference ended 1 times, last with exit code 137 (OOMKilled)",
+            container(state={"running": {}}, lastState=ended(137, "OOMKilled", "its last line"), restartCount=1),
+            "container inference ended with exit code 137 (OOMKilled)",
         ),
         (
             {"initContainerStatuses": [{"name": "puller-a", "state": waiting("ErrImagePull", "denied")}]},
