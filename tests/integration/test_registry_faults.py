@@ -34,8 +34,8 @@ from tests.operating.registry_proxy import (
 )
 
 QUICK = Retries(attempts=4, first_s=0.01)
-# Two pieces of an upload and a bit.
-SIZE = (34 << 20) + 12_345
+# A piece of an upload and a bit.
+SIZE = (18 << 20) + 12_345
 BLOB, UPLOADED = r"GET /v2/.*/blobs/", r"PATCH "
 
 
@@ -87,7 +87,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("fault", "resent"),
     [
-        pytest.param(Fault(UPLOADED, cut_request(9 << 20), times=3), 0.1, id="cut-three-times"),
+        pytest.param(Fault(UPLOADED, cut_request(5 << 20), times=3), 0.1, id="cut-three-times"),
         pytest.param(Fault(UPLOADED, then_lost(), times=1), 0.01, id="its-answer-lost"),
         pytest.param(Fault(UPLOADED, answer(503, Retry_After="0"), times=2), 0.01, id="busy"),
         pytest.param(Fault(UPLOADED, answer(416), times=1), 0.01, id="another-range"),

@@ -19,7 +19,7 @@ from kaito.oci.push import push_artifact
 from kaito.oci.reference import Reference
 from kaito.testing import eventually
 from tests.operating.puller import ended, puller, start_puller
-from tests.operating.registry_proxy import Fault, RegistryProxy
+from tests.operating.registry_proxy import SEEN, Fault, RegistryProxy
 
 FILES = ["adapter_config.json", "adapter_model.safetensors"]
 SIZE = 3_000_000
@@ -58,7 +58,7 @@ class Gate:
             await response.prepare(request)
             content = await got.read()
             await response.write(content[: self._after_bytes])
-            request["seen"].answered = self._after_bytes
+            request[SEEN].answered = self._after_bytes
             self.reached.set()
             await self.opened.wait()
             await response.write(content[self._after_bytes :])

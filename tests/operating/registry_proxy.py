@@ -44,6 +44,9 @@ class Seen:
     answered: int = 0
 
 
+SEEN = web.RequestKey("seen", Seen)
+
+
 class RegistryProxy:
     """Serves on loopback in the registry's place; an asynchronous context manager.
 
@@ -85,7 +88,7 @@ class RegistryProxy:
         """Hands a request on; cuts the connections after so many bytes of the request, or of the answer."""
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_A_CONNECTION}
         body = await request.read() if request.can_read_body else b""
-        seen: Seen = request["seen"]
+        seen = request[SEEN]
         if request.can_read_body:
             headers["Content-Length"] = str(len(body))
         url = f"http://{self.upstream}{request.raw_path}"
@@ -111,7 +114,7 @@ class RegistryProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(request.method, request.raw_path, dict(request.headers))
         self.seen.append(seen)
-        request["seen"] = seen
+        request[SEEN] = seen
         for fault in self.faults:
             if fault.times and re.search(fault.what, f"{request.method} {request.raw_path}"):
                 fault.times -= 1

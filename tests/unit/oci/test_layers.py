@@ -66,7 +66,7 @@ def unpacked(tmp_path: Path, *layers: Iterable[Entry], only: str = "", limit_byt
     return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(TREES)
 def test_a_folder_comes_back_as_it_was_and_makes_the_same_bytes_anywhere(tree: dict[str, bytes]) -> None:
     made = []
