@@ -78,7 +78,8 @@ def status_of(pod: Pod, seen: Seen) -> dict[str, Any]:
     if verdict is not None and phase == FAILED:
         said = f"Pod was rejected: {verdict.message}" if verdict.rejected else verdict.message
         made |= {"reason": verdict.reason, "message": said}
-    if verdict is not None and verdict.rejected:
+    was_rejected = pod.status.phase == FAILED and not pod.status.container_statuses
+    if was_rejected or (verdict is not None and verdict.rejected):
         # As with a kubelet: then `kubectl get` shows the reason, and not that a container is about to come.
         made |= {"containerStatuses": [], "initContainerStatuses": []}
     if pod.metadata.generation:

@@ -15,9 +15,12 @@ from kaito.devcluster.process_nodes.pod_records import (
     BackOff,
     ContainerRecord,
     Ended,
+    Fate,
     Running,
     Stop,
+    Verdict,
     Waiting,
+    containers_of,
     recovered,
 )
 from kaito.devcluster.process_nodes.pod_status import Seen, changes, status_of
@@ -226,3 +229,30 @@ def test_a_container_waits_longer_after_each_crash_and_anew_once_it_ran_for_long
         now += timedelta(seconds=record.delay_s)
     assert waits == [0, 10, 20, 40, 80, 160, 300, 300, 0, 10]
     assert record.restarts == 9
+
+
+def test_a_pod_that_was_rejected_has_no_containers_to_show_whoever_asks_later() -> None:
+    pod = pod_of("Always", 1, 0, 1, hooks=False)
+    records = recovered(pod, START)
+    fate = Fate(verdict=Verdict("OutOfcpu", "too little", rejected=True))
+    wanted = status_of(pod, Seen(records, "10.244.0.2", False, START, START, fate))
+    assert (wanted["phase"], wanted["reason"]) == (FAILED, "OutOfcpu")
+    assert wanted["message"] == "Pod was rejected: too little"
+    pod = Pod.model_validate({**pod.to_dict(), "status": wanted})
+    # As the next agent has it, which knows no verdict.
+    again = status_of(pod, Seen(recovered(pod, START), "10.244.0.2", False, START, START))
+    assert {"containerStatuses", "initContainerStatuses"}.isdisjoint([*wanted, *again])
+
+
+def test_sidecars_end_after_those_that_they_serve_the_last_of_them_first() -> None:
+    pod = pod_of("Never", 0, 2, 1, hooks=False)
+    records = {
+        each.name: ContainerRecord(each.name).begun(each.name, START, started=True, ready=True)
+        for each in containers_of(pod)
+    }
+    order = []
+    while (made := plan(pod, records, START, Fate(gone=True))).over is False:
+        order.append(made.stops)
+        for name in made.stops:
+            records[name] = records[name].with_running(stop=Stop(START)).ended(0, "", START, BACK_OFF)
+    assert order == [("main-0",), ("sidecar-1",), ("sidecar-0",)]
