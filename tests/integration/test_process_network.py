@@ -204,6 +204,10 @@ async def test_who_asks_for_what_is_not_there_is_told_why(
         with pytest.raises(KubectlError, match=r"code 403: 403 10\.0\.0\.1 is neither a pod's nor a Service's"):
             await eventually(lambda: raw(plane, "/api/v1/namespaces/default/pods/p:80/proxy/"))
         await set_ready(admin, True)
+        # All nodes have one address: who is asked for is in the request's headers.
+        for path in ("stats/summary", "metrics/resource"):
+            with pytest.raises(KubectlError, match="nothing of n is measured"):
+                await raw(plane, f"/api/v1/nodes/n/proxy/{path}")
 
 
 async def test_the_socket_is_its_owners_and_serves_connect_only(
