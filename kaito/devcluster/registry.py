@@ -117,6 +117,16 @@ class Registry(Started):
         self._supervisor = None
         self._resources.close()
 
+    def check(self) -> None:
+        """Does nothing while it runs.
+
+        Raises:
+            ProgramError: It has ended without being asked to; has the tail of its log.
+        """
+        if self._supervisor is None:
+            raise DevClusterError("this registry is not running; use it inside `async with`")
+        self._supervisor.check()
+
     def _launch(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._directory / ".lock", "running a registry")

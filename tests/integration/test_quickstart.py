@@ -16,10 +16,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from kaito.cli.quickstart.chat import MAX_NEW_TOKENS, QUESTION, ask
 from kaito.inference.testing import tiny_model
 from kaito.testing import eventually
+from tests.unit.inference.loading.fake_hub import Hub
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -45,12 +47,17 @@ async def test_the_second_act_answers_as_the_merged_model_does_and_leaves_nothin
     assert running(folder) == []
 
 
-async def test_what_is_kept_recovers_when_its_server_or_its_agent_is_killed_and_goes_with_ctrl_c(
+async def test_a_model_of_a_hub_is_kept_recovers_when_its_server_or_its_agent_is_killed_and_goes_with_ctrl_c(
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "tmp"
-    log = tmp_path / "said"
-    async with quickstart(folder, "--keep", log=log) as process:
+    folder, log = tmp_path / "tmp", tmp_path / "said"
+    tiny_model(tmp_path / "tiny")
+    hub = Hub({path.name: path.read_bytes() for path in (tmp_path / "tiny" / "model").iterdir()})
+    environment = {"HF_HOME": str(tmp_path / "hub")}
+    async with (
+        serving(hub) as url,
+        quickstart(folder, "--keep", "--model", "org/tiny", log=log, HF_ENDPOINT=url, **environment) as process,
+    ):
         await eventually(lambda: "Ctrl-C cleans up" in log.read_text(), timeout_s=120)
         [address] = re.findall(r"answers at (\S+)", log.read_text())
         before = await ask(address)
@@ -60,11 +67,22 @@ async def test_what_is_kept_recovers_when_its_server_or_its_agent_is_killed_and_
             await eventually(partial(gone, pid), timeout_s=RECOVERY_S)
             await eventually(partial(healthy, address), timeout_s=RECOVERY_S)
             assert (await ask(address)).text == before.text
-        assert "exit code 137" in log.read_text()
+        assert "exit code 137 (SIGKILL)" in log.read_text()
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0, log.read_text()
     assert list(folder.iterdir()) == []
     assert running(folder) == []
+
+
+async def test_ctrl_c_while_it_starts_is_heeded_and_a_second_one_does_not_wait(tmp_path: Path) -> None:
+    folder, log = tmp_path / "tmp", tmp_path / "said"
+    async with quickstart(folder, "--nodes", "kwok", log=log) as process:
+        await eventually(lambda: "==> starting etcd" in log.read_text(), timeout_s=60)
+        process.send_signal(signal.SIGTERM)
+        await eventually(lambda: "stopping everything" in log.read_text(), timeout_s=60)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() in (130, 143), log.read_text()
+    await eventually(lambda: not running(folder) and list(folder.iterdir()) == [], timeout_s=30)
 
 
 async def test_a_model_that_cannot_be_had_is_told_before_anything_is_started(tmp_path: Path) -> None:
@@ -75,10 +93,25 @@ async def test_a_model_that_cannot_be_had_is_told_before_anything_is_started(tmp
 
 
 @asynccontextmanager
-async def quickstart(folder: Path, *flags: str, log: Path | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def serving(hub: Hub) -> AsyncIterator[str]:
+    """The hub on a port of loopback; gives its URL."""
+    runner = web.AppRunner(hub.application())
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def quickstart(
+    folder: Path, *flags: str, log: Path | None = None, **variables: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A run whose temporary files lie in a folder of its own, by which its processes are known, too."""
     await asyncio.to_thread(folder.mkdir)
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "TMPDIR": str(folder)}
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "TMPDIR": str(folder), **variables}
     output = asyncio.subprocess.PIPE if log is None else log.open("wb")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "kaito", "quickstart", *flags), stdout=output, stderr=output, env=environment

@@ -22,6 +22,8 @@ MOST_EVENTS = 5
 MOST_SHOWN = 160
 """Characters of what a part of the tree, or an event, says; the first line, and JSON, have all of it."""
 READY, FAILS, UNDER_WAY = 0, 1, 3
+_ENDED_BY_NODE = frozenset({0, 137, 143})
+"""Exit codes of a server that was asked to end, or killed."""
 _SIGNS = {Mark.OK: "✓", Mark.UNDER_WAY: "…", Mark.FAILED: "✗", Mark.UNKNOWN: "?"}
 _IN_ASCII = str.maketrans({"✓": "+", "…": ".", "✗": "x", "├": "|", "└": "`", "─": "-", "│": "|"})
 COLOURS = {Mark.OK: "green", Mark.UNDER_WAY: "yellow", Mark.FAILED: "red", Mark.UNKNOWN: "magenta"}
@@ -79,8 +81,8 @@ class Report:
         """The newest Warning events of what is in the tree, newest first; of a ready one those since it is ready."""
         names = {(part.kind, part.name.rpartition("/")[2]) for part in self.root.walk()}
         uids = {each.metadata.uid for each in (self.seen.workspace, *self.seen.claims, *self.seen.pods)}
-        never_ended = [pod for pod in self.seen.pods if not any(map(_has_ended, pod.status.container_statuses))]
-        loading = {pod.metadata.uid for pod in never_ended}
+        in_time = [pod for pod in self.seen.pods if not any(map(_ran_out_of_time, pod.status.container_statuses))]
+        loading = {pod.metadata.uid for pod in in_time}
         about = [event for event in self.seen.events if _is_about(event, names, uids)]
         mine = [event for event in about if not (event.regarding.uid in loading and _is_of_loading(event))]
         lines = sorted(map(_line, mine), key=_moment, reverse=True)
@@ -200,8 +202,10 @@ def _is_about(event: Event, names: set[tuple[str, str]], uids: set[str]) -> bool
     return about.kind not in ("Workspace", "Pod", "Machine", "NodeClaim") or not about.uid or about.uid in uids
 
 
-def _has_ended(container: ContainerStatus) -> bool:
-    return container.restart_count > 0 or container.state.terminated is not None
+def _ran_out_of_time(container: ContainerStatus) -> bool:
+    """Whether a startup probe may have ended it: one that ended by itself, with an error of its own, was not."""
+    ended = container.state.terminated or container.last_state.terminated
+    return ended is not None and ended.exit_code in _ENDED_BY_NODE
 
 
 def _is_of_loading(event: Event) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
 from kaito.cli.conditions_table import ConditionsTable
-from kaito.cli.quickstart.errors import QuickstartError
+from kaito.cli.quickstart.errors import ProgramEnded, QuickstartError
 from kaito.cli.quickstart.pod_words import at_work, describe, hopeless, pods_of, tail
 from kaito.cli.quickstart.screen import Screen
 from kaito.client.errors import KubeError
@@ -25,6 +25,7 @@ ADDRESS_ANNOTATION = "process-node.kaito.sh/address"
 GONE_TIMEOUT_S = 90.0
 ADDRESS_TIMEOUT_S = 15.0
 LOG_LINES = 12
+_MAX_LINE = 160
 _ONLY_WARNINGS = re.compile(r"\b\d+ warnings? received")
 _LOOK_AGAIN_S = 0.5
 _HOPELESS_FOR_S = 3.0
@@ -38,13 +39,22 @@ class Act:
         cluster: where it is.
         manager: of the operator, whose cache is read.
         workspace: its key.
+        needs: raises ProgramError when what it needs on its way, beside the cluster, has ended.
     """
 
-    def __init__(self, screen: Screen, cluster: ControlPlane, manager: Manager, workspace: ObjectKey) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        cluster: ControlPlane,
+        manager: Manager,
+        workspace: ObjectKey,
+        needs: Callable[[], None] = lambda: None,
+    ) -> None:
         self._screen = screen
         self._cluster = cluster
         self._manager = manager
         self.workspace = workspace
+        self._needs = needs
 
     async def apply(self, manifest: str) -> None:
         """Applies a manifest; shows what the webhook warns of, which kubectl would otherwise print for nobody."""
@@ -61,13 +71,14 @@ class Act:
         """Shows the conditions as they turn, and what the pod waits for, until all is served as was asked last.
 
         Raises:
+            ProgramEnded: a program that it needs is gone.
             QuickstartError: it will not be, or is not in time; has conditions and the pod's last words.
         """
         deadline = time.monotonic() + timeout_s
         lost_since: float | None = None
         with ConditionsTable(self._screen.console, (keys.RESOURCE_READY, keys.INFERENCE_READY)) as table:
             while not await self._is_ready(table):
-                self.check()
+                self._check(self._cluster.check, self._needs)
                 why = hopeless(await self._pods())
                 lost_since = None if why is None else lost_since or time.monotonic()
                 if why is not None and lost_since and time.monotonic() - lost_since > _HOPELESS_FOR_S:
@@ -120,29 +131,29 @@ class Act:
 
     async def failed(self, why: str) -> QuickstartError:
         """The error to raise: why, the Workspace's conditions, the pod's last lines, and the next step."""
-        parts = [f"Workspace {self.workspace.name}: {why}"]
-        try:
-            found = [item for item in await self._manager.client.list(Workspace) if item.key == self.workspace]
-            for condition in found[0].status.conditions if found else ():
-                if condition.status != "True":
-                    parts.append(f"  {condition.type} {condition.status} {condition.reason}: {condition.message}")
-        except KubeError as error:
-            parts.append(f"  the API server tells nothing more: {error}")
+        parts = [f"Workspace {self.workspace.name}: {why}", *await self._unmet()]
         for pod in (await self._pods())[-1:]:
             container = at_work(pod)
             name = container.name if container is not None else "inference"
             again = container is not None and container.state.running is None and container.restart_count > 0
             lines = await tail(self._cluster, pod, name, LOG_LINES)
             lines = lines or (await tail(self._cluster, pod, name, LOG_LINES, previous=True) if again else [])
-            parts.append(f"last lines of container {name} of pod {pod.metadata.name}:")
-            parts += [f"  {line}" for line in lines] or ["  (it has written nothing)"]
-        parts.append(
-            "next: kaito quickstart --keep, and in another terminal: kaito explain workspace, kubectl describe"
-        )
+            parts.append(f"the last lines that container {name} of pod {pod.metadata.name} has written:")
+            parts += [f"  {line}" for line in lines] or ["  (none)"]
         return QuickstartError("\n".join(parts))
 
-    async def waits_for(self) -> str:
-        """What the newest pod waits for; empty: nothing."""
+    async def _unmet(self) -> list[str]:
+        """The conditions that do not hold; what several say, once."""
+        try:
+            found = [item for item in await self._manager.client.list(Workspace) if item.key == self.workspace]
+        except KubeError as error:
+            return [f"  the API server tells nothing more: {error}"]
+        unmet = [each for item in found for each in item.status.conditions if each.status != "True"]
+        said = {each.message: f"  {each.type} is {each.status}: {each.message}" for each in reversed(unmet)}
+        return list(reversed(said.values()))
+
+    async def waits_for(self) -> str | None:
+        """What the newest pod waits for; empty: nothing; None: it does not tell just now."""
         pods = await self._pods()
         return await describe(self._cluster, pods[-1]) if pods else ""
 
@@ -150,14 +161,19 @@ class Act:
         """Does nothing while all programs of the cluster run; its agent of nodes comes back by itself.
 
         Raises:
-            QuickstartError: one has ended.
+            ProgramEnded: one has ended.
         """
+        self._check(self._cluster.check)
+
+    def _check(self, *checks: Callable[[], None]) -> None:
         try:
-            self._cluster.check()
+            for check in checks:
+                check()
         except ProgramError as error:
-            raise QuickstartError(
-                f"Workspace {self.workspace.name}: a program of the cluster has ended: {error}"
-            ) from error
+            # Its log may be long, and was not written for people who only want to know what is amiss.
+            last = [f"  {line[:_MAX_LINE]}" for line in error.log_tail.splitlines()[-3:]]
+            what = str(error).splitlines()[0]
+            raise ProgramEnded("\n".join([f"a program that it needs has ended: {what}", *last])) from error
 
     async def _is_ready(self, table: ConditionsTable) -> bool:
         found = [item for item in await self._manager.client.list(Workspace) if item.key == self.workspace]
@@ -168,7 +184,8 @@ class Act:
         if is_true(status.conditions, keys.WORKSPACE_READY):
             # Of what was asked before, else.
             return status.observed_generation >= found[0].metadata.generation
-        table.note(await self.waits_for())
+        if (waits_for := await self.waits_for()) is not None:
+            table.note(waits_for)
         return False
 
     async def _pods(self) -> Sequence[Pod]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from kaito.cli.examples import example
@@ -42,24 +42,37 @@ class AdapterAct:
     def __init__(self, screen: Screen, cluster: ControlPlane, manager: Manager, scratch: Path) -> None:
         self._screen = screen
         self._scratch = scratch
-        self.act = Act(screen, cluster, manager, KEY)
+        self._registry = Registry(scratch / "registry")
+        self.act = Act(screen, cluster, manager, KEY, self._registry.check)
 
     @asynccontextmanager
-    async def played(self) -> AsyncIterator[dict[str, str]]:
-        """Plays it; gives the answers by strength. The registry runs until the context is left.
+    async def registry(self) -> AsyncIterator[None]:
+        """Runs the registry that the adapter comes from, with its image.
+
+        Raises:
+            DevClusterError, OciError: it cannot be had.
+        """
+        self._screen.step("starting an image registry")
+        async with AsyncExitStack() as stack:
+            async with self._screen.phase("registry", "waits for the registry, which is built the first time"):
+                await stack.enter_async_context(self._registry)
+            folder = self._scratch / "adapters" / ADAPTER
+            self._screen.step("pushing a LoRA adapter of the tiny model", f"kaito push {folder} {self._image}")
+            async with self._screen.phase("push", "waits for the registry"):
+                await _push(folder, self._image)
+            yield
+
+    async def play(self) -> dict[str, str]:
+        """Plays it beside the registry; returns the answers by strength.
 
         Raises:
             QuickstartError: a step failed.
         """
-        self._screen.step("starting an image registry")
-        registry = Registry(self._scratch / "registry")
-        async with registry:
-            image = f"{registry.address}/phi-3-adapter:0.0.1"
-            folder = self._scratch / "adapters" / ADAPTER
-            self._screen.step("pushing a LoRA adapter of the tiny model", f"kaito push {folder} {image}")
-            async with self._screen.phase("push", "waits for the registry"):
-                await _push(folder, image)
-            yield {strength: await self._answer(image, strength) for strength in STRENGTHS}
+        return {strength: await self._answer(self._image, strength) for strength in STRENGTHS}
+
+    @property
+    def _image(self) -> str:
+        return f"{self._registry.address}/phi-3-adapter:0.0.1"
 
     async def _answer(self, image: str, strength: str) -> str:
         text = example(MANIFEST).read_text().replace(_PLACEHOLDER, image)

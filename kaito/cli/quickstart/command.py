@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 import time
-from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from kaito.catalog import CatalogError
-from kaito.cli.quickstart.errors import QuickstartError
-from kaito.cli.quickstart.run import Quickstart, QuickstartOptions
 from kaito.cli.quickstart.screen import Screen
-from kaito.client.errors import KubeError
-from kaito.devcluster.errors import DevClusterError
-from kaito.oci.errors import OciError
 
 
 class Nodes(StrEnum):
@@ -59,28 +50,15 @@ def quickstart(
     """
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     screen = Screen(console)
-    options = QuickstartOptions(model=model, nodes=nodes.value, adapters=adapters, keep=keep)
     began = time.monotonic()
-    try:
-        summary = asyncio.run(_interruptible(Quickstart(screen, options).run()))
-    except (QuickstartError, DevClusterError, KubeError, OciError, CatalogError) as error:
-        told = Console(stderr=True, highlight=False, soft_wrap=True)
-        told.print("[red]quickstart failed:[/red] ", end="")
-        told.print(str(error), markup=False)
-        raise typer.Exit(1) from None
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("interrupted; everything was stopped")
-        raise typer.Exit(130) from None
+    screen.step("a Kubernetes, a Workspace and its model, on this machine; Ctrl-C takes everything away")
+    # Takes seconds, after something was said.
+    from kaito.cli.quickstart.play import play
+    from kaito.cli.quickstart.run import QuickstartOptions
+
+    summary = play(screen, QuickstartOptions(model=model, nodes=nodes.value, adapters=adapters, keep=keep))
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         typer.echo(json.dumps({**summary, "phases": screen.seconds, "seconds": seconds}, ensure_ascii=False))
     else:
         console.print(f"[green]done[/green] in {seconds} s; nothing was left behind")
-
-
-async def _interruptible(steps: Coroutine[None, None, dict[str, object]]) -> dict[str, object]:
-    task = asyncio.create_task(steps)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task

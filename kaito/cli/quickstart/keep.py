@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
 
@@ -20,7 +19,7 @@ _LOOK_AGAIN_S = 0.5
 
 
 async def keep(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Sequence[Act], *, serves: bool) -> None:
-    """Prints the addresses, and tells what happens until SIGINT or SIGTERM.
+    """Prints the addresses, and tells what happens until it is cancelled, which it takes for the end of its task.
 
     Raises:
         QuickstartError: a program of the cluster has ended, and cannot be started anew.
@@ -29,20 +28,12 @@ async def keep(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Se
         address = await act.address()
         screen.plain(f"kept: {act.workspace.name} answers at {address}\n      {curl(address)}")
     _addresses(screen, cluster, manager, acts, serves=serves)
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupted.set)
-    telling = asyncio.create_task(_tell(screen, manager, acts), name="what happens meanwhile")
-    waiting = asyncio.create_task(interrupted.wait(), name="Ctrl-C")
     try:
-        await asyncio.wait({telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if telling.done():
-            telling.result()
-    finally:
-        telling.cancel()
-        waiting.cancel()
-        await asyncio.wait({telling, waiting})
+        await _tell(screen, manager, acts)
+    except asyncio.CancelledError:
+        # Ctrl-C, which is how this ends well: cleaning up goes on.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
 
 
 def _addresses(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Sequence[Act], *, serves: bool) -> None:
@@ -68,6 +59,8 @@ async def _tell(screen: Screen, manager: Manager, acts: Sequence[Act]) -> None:
             act.check()
             news = {("pod", act.workspace.name): await act.waits_for(), **await _conditions(manager, act)}
             for key, text in news.items():
+                if text is None:
+                    continue
                 if told.get(key, text) != text and text:
                     screen.plain(f"{time.strftime('%H:%M:%S')}  {act.workspace.name}  {text}")
                 told[key] = text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from kaito.hub import Hub, HubError, HubToken, HubUnavailable
 from kaito.hub.figures import HubFile
 from kaito.hub.model_id import MODEL_ID
 from kaito.hub.preset import preset_of
+from kaito.hub.resolver import SECRET_FIELD
 from kaito.sizing import fits
 
 PRESET = "phi-3-mini-4k-instruct"
@@ -32,6 +34,8 @@ TINY_IDS = {PRESET: "kaito-project/tiny-phi-3-4k", ADAPTER_PRESET: "kaito-projec
 HUB_TIMEOUT_S = 5.0
 """How long the hub may take where nobody asked for a model of it."""
 _OVERLAY = "quickstart"
+_IN_A_CLUSTER = re.compile(rf"name in {re.escape(SECRET_FIELD)} a Secret .* access to it")
+_HERE = "export HF_TOKEN=hf_… of an account that has access to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +168,8 @@ async def _resolve(wanted: str, hub: Hub, token: HubToken | None) -> ModelPreset
             f"leave --model out: then a tiny model answers"
         ) from error
     except HubError as error:
-        raise QuickstartError(
-            f"--model {wanted}: {error}. Here: export HF_TOKEN=hf_… of an account that has access"
-        ) from error
+        # What its text advises is for a cluster.
+        raise QuickstartError(f"--model {_IN_A_CLUSTER.sub(_HERE, str(error))}") from error
 
 
 def _from_hub(wanted: str, preset: ModelPreset) -> ModelChoice:

@@ -34,7 +34,8 @@ async def operator(cluster: ControlPlane, url: str, options: OperatorOptions) ->
     Raises:
         QuickstartError: it ended at once, or is not ready in time.
     """
-    manager = Manager("kaito", load_config(cluster.kubeconfig), metrics="127.0.0.1:0", health="127.0.0.1:0")
+    config = await asyncio.to_thread(load_config, cluster.kubeconfig)  # what it imports takes time
+    manager = Manager("kaito", config, metrics="127.0.0.1:0", health="127.0.0.1:0")
     serving = WebhookOptions(AtUrl(url), ObjectKey(NAME, "default"), address=url.removeprefix("https://"))
     add_operator(manager, replace(options, webhooks=serving))
     running = asyncio.create_task(manager.run(), name="manager")

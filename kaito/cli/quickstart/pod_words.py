@@ -30,8 +30,8 @@ async def pods_of(client: Client, workspace: ObjectKey) -> Sequence[Pod]:
     return sorted(staying, key=lambda pod: str(pod.metadata.creation_timestamp))
 
 
-async def describe(cluster: ControlPlane, pod: Pod) -> str:
-    """What one pod waits for; empty: nothing."""
+async def describe(cluster: ControlPlane, pod: Pod) -> str | None:
+    """What one pod waits for; empty: nothing; None: its server is too busy to say."""
     container = at_work(pod)
     if container is None:
         scheduled = find(pod.status.conditions, "PodScheduled")
@@ -45,6 +45,8 @@ async def describe(cluster: ControlPlane, pod: Pod) -> str:
     if container.state.terminated is not None:
         return f"{what}: ended with exit code {container.state.terminated.exit_code}, starts anew"
     detail = await _health(pod) if container in pod.status.container_statuses else ""
+    if detail is None:
+        return None
     detail = detail or await last_line(cluster, pod, container.name)
     return f"{what}: {detail or 'starting'}"
 
@@ -68,7 +70,7 @@ def hopeless(pods: Sequence[Pod]) -> str | None:
         if waiting.reason in _STUCK and not container.name.startswith(_PULLER):
             return f"{waiting.reason}: {waiting.message}"
         if waiting.reason == "CrashLoopBackOff" and container.restart_count >= 1:
-            return f"{_called(container.name)} ended again and again"
+            return f"{_called(container.name)}: ended {container.restart_count + 1} times, and would again"
     return None
 
 
@@ -93,15 +95,17 @@ def _called(container: str) -> str:
     return f"pulling adapter {container.removeprefix(_PULLER)}" if container.startswith(_PULLER) else "server"
 
 
-async def _health(pod: Pod) -> str:
-    """What the server says it does; the log's last line may be older, or about something else."""
+async def _health(pod: Pod) -> str | None:
+    """What the server says it does; the log's last line may be older, or about something else. None: it is busy."""
     if not pod.status.pod_ip:
         return ""
     try:
         url = f"http://{local(pod.status.pod_ip)}:{_HTTP_PORT}/health"
         async with aiohttp.ClientSession(timeout=_HEALTH_TIMEOUT) as session, session.get(url) as response:
             told = await response.json()
-    except (aiohttp.ClientError, TimeoutError, ValueError):
+    except TimeoutError:
+        return None
+    except (aiohttp.ClientError, ValueError):
         return ""
     detail = told.get("detail", "") if isinstance(told, dict) else ""
     return str(detail) or ("loaded; waits for the next probe" if response.status == 200 else "")

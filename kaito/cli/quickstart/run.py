@@ -19,7 +19,7 @@ from kaito.cli.examples import example
 from kaito.cli.quickstart.act import Act
 from kaito.cli.quickstart.adapters import AdapterAct
 from kaito.cli.quickstart.chat import QUESTION, show_answer
-from kaito.cli.quickstart.errors import QuickstartError
+from kaito.cli.quickstart.errors import ProgramEnded, QuickstartError
 from kaito.cli.quickstart.keep import keep
 from kaito.cli.quickstart.model import INSTANCE_TYPE, PRESET, ModelChoice, choose, tiny, write_tiny
 from kaito.cli.quickstart.operator import logging_to, operator
@@ -153,7 +153,9 @@ class Quickstart:
         async with AsyncExitStack() as stack:
             if self._options.adapters:
                 second = AdapterAct(self._screen, cluster, manager, scratch)
-                told["adapters"] = await stack.enter_async_context(second.played())
+                await stack.enter_async_context(second.registry())
+                async with self._kept_if_it_fails(cluster, manager, second.act):
+                    told["adapters"] = await second.play()
                 acts.append(second.act)
             if self._options.keep:
                 await keep(self._screen, cluster, manager, acts, serves=True)
@@ -179,7 +181,8 @@ class Quickstart:
                 await stack.enter_async_context(cluster)
             self._screen.step("installing the CustomResourceDefinitions", "kaito crds | kubectl apply -f -")
             async with self._screen.phase("crds", "waits for the API server to take them in"):
-                await cluster.kubectl("apply", "-f", "-", input=render(all_crds(), CRDFormat.YAML))
+                rendered = await asyncio.to_thread(render, all_crds(), CRDFormat.YAML)
+                await cluster.kubectl("apply", "-f", "-", input=rendered)
                 await cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
             url = f"https://{LOOPBACK}:{free_port()}"
             runs = f"kaito manager --cloud {options.cloud} --webhook-url {url} --namespace default"
@@ -191,11 +194,28 @@ class Quickstart:
     async def _ready(self, cluster: ControlPlane, manager: Manager, manifest: str, timeout_s: float) -> Act:
         act = Act(self._screen, cluster, manager, KEY)
         self._screen.step("applying a Workspace", f"kubectl apply -f examples/{MANIFEST}")
-        async with self._screen.phase("workspace"):
+        async with self._kept_if_it_fails(cluster, manager, act), self._screen.phase("workspace"):
             await act.apply(manifest)
             await act.until_ready(timeout_s)
         self._screen.step(f"ready {self._screen.seconds['workspace']} s after it was applied")
         return act
+
+    @asynccontextmanager
+    async def _kept_if_it_fails(self, cluster: ControlPlane, manager: Manager, act: Act) -> AsyncIterator[None]:
+        """With --keep, leaves what failed as it is for people to look at; else says how they could."""
+        try:
+            yield
+        except ProgramEnded:
+            raise
+        except QuickstartError as error:
+            if not self._options.keep:
+                raise QuickstartError(
+                    f"{error}\nnext: with --keep, all stays as it is after a failure, too, for kubectl describe pod "
+                    f"and kaito explain workspace {act.workspace.name}"
+                ) from error
+            self._screen.failed(str(error))
+            await keep(self._screen, cluster, manager, [act], serves=False)
+            raise QuickstartError(f"Workspace {act.workspace.name} was not ready, as was said above") from error
 
 
 def missing_packages() -> list[str]:

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from rich.markup import escape
 
-_QUIET_S = 2.0
+from kaito.cli.conditions_table import STILL_S
+
+QUIET_S = 2.0
 """A wait that takes longer says what it is for."""
 
 
@@ -38,6 +40,16 @@ class Screen:
         """Says what is good to know."""
         self.console.print(f"    [yellow]{escape(text)}[/yellow]")
 
+    def say(self, text: str) -> None:
+        """A line about the run as a whole."""
+        self.console.print(escape(text))
+
+    def failed(self, text: str) -> None:
+        """Says on standard error why it ends."""
+        told = Console(stderr=True, highlight=False, soft_wrap=True)
+        told.print("[red]quickstart failed:[/red] ", end="")
+        told.print(text, markup=False)
+
     def plain(self, text: str) -> None:
         """Prints text as it is."""
         self.console.print(text, markup=False)
@@ -48,9 +60,10 @@ class Screen:
 
     @asynccontextmanager
     async def phase(self, name: str, waits_for: Callable[[], str] | str = "") -> AsyncIterator[None]:
-        """Measures a phase, and says every two seconds of it what is waited for, when that has changed."""
+        """Measures a phase, and says after two seconds what is waited for, when that changes, and now and then."""
         began = time.monotonic()
-        teller = asyncio.create_task(self._tell(waits_for), name=f"what {name} waits for") if waits_for else None
+        telling = self._tell(waits_for, began) if waits_for else None
+        teller = asyncio.create_task(telling, name=f"what {name} waits for") if telling is not None else None
         try:
             yield
         finally:
@@ -59,11 +72,13 @@ class Screen:
                 await asyncio.wait({teller})
             self.seconds[name] = round(time.monotonic() - began, 1)
 
-    async def _tell(self, waits_for: Callable[[], str] | str) -> None:
-        told, began = "", time.monotonic()
+    async def _tell(self, waits_for: Callable[[], str] | str, began: float) -> None:
+        told, told_at = "", began
         while True:
-            await asyncio.sleep(_QUIET_S)
+            await asyncio.sleep(QUIET_S)
             text = waits_for if isinstance(waits_for, str) else waits_for()
-            if text and text != told:
-                self.console.print(f"    {time.monotonic() - began:5.1f} s  {text}", markup=False)
-                told = text
+            now = time.monotonic()
+            if text and (text != told or now - told_at >= STILL_S):
+                still = " (still)" if text == told else ""
+                self.console.print(f"    {now - began:5.1f} s  {text}{still}", markup=False)
+                told, told_at = text, now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,9 +26,14 @@ MAX_QUOTED = 300
 """Characters of what a container said that are repeated."""
 ENDED = frozenset({"Succeeded", "Failed"})
 """Phases of pods that hold nothing any more."""
+_BY_SIGNAL = 128
+"""What a container's exit code has on top of the number of the signal that ended it."""
+_SIGNALS = frozenset(int(each) for each in signal.Signals)
+_KILLED = _BY_SIGNAL + signal.SIGKILL
+_PLAIN_ENDS = frozenset({None, "", "Error", "OOMKilled"})
+"""Reasons that go with what the container wrote; with others the node has a word of its own."""
 # On the way to running, not a fault.
 _UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing"})
-_SIGKILL = 137
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +205,21 @@ def _times(restarts: int) -> str:
 
 def _last_words(ended: ContainerStateTerminated) -> str | None:
     """The message may be the end of a log; programs say last why they end, unless they were killed."""
-    if ended.exit_code == _SIGKILL:
+    if ended.exit_code == _KILLED and ended.reason in _PLAIN_ENDS:
         return None
     return next((line for line in reversed((ended.message or "").splitlines()) if line.strip()), None)
 
 
 def _end(ended: ContainerStateTerminated) -> str:
-    return f"exit code {ended.exit_code}" + (f" ({ended.reason})" if ended.reason else "")
+    why = ended.reason
+    if why in (None, "", "Error") and ended.exit_code - _BY_SIGNAL in _SIGNALS:
+        why = signal.Signals(ended.exit_code - _BY_SIGNAL).name
+    return f"exit code {ended.exit_code}" + (f" ({why})" if why else "")
 
 
 def _joined(*parts: str | None) -> str:
-    return ": ".join(part.strip()[:MAX_QUOTED] for part in parts if part and part.strip())
+    return ": ".join(_cut(part.strip()) for part in parts if part and part.strip())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 1] + "…"

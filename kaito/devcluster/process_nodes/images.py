@@ -118,9 +118,8 @@ class ImageTable:
     def _missing(self, reference: str) -> str:
         patterns = ", ".join(image.pattern for image in self.images) or "nothing"
         return (
-            f"{reference}: this node runs no containers, and no command of its machine stands for this image; the "
-            f"agent's table of images has {patterns}: use one of these, or give the agent a table "
-            f"with an entry for it (--images FILE)"
+            f"no command of this machine stands for {reference}, and this node runs no containers: give the agent a "
+            f"table with an entry for it (--images FILE), or use an image that it has: {patterns}"
         )
 
 

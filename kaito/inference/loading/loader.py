@@ -172,6 +172,11 @@ def _model(options: ModelOptions, checkpoint: Checkpoint, placement: Placement) 
             output_loading_info=True,
         )
     except Exception as error:  # whatever a file may provoke, a lack of memory too
+        if "ignore_mismatched_sizes" in str(error):
+            raise StartError(
+                f"{checkpoint.folder}: its weights have other shapes than its config.json says (see above); take both "
+                f"from the same model"
+            ) from error
         raise StartError(f"transformers cannot load {checkpoint.folder}: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
         raise StartError(

@@ -84,6 +84,7 @@ async def test_a_gated_model_is_refused_with_the_way_to_a_token(tmp_path: Path) 
     with pytest.raises(QuickstartError, match="not open to everybody") as refused:
         await choose("org/gated", tmp_path, hub.hub(), "")
     assert "export HF_TOKEN" in str(refused.value)
+    assert "Secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,20 @@ def ended(code: int, reason: str, message: str = "") -> dict[str, Any]:
             "container inference ended 7 times, last with exit code 1 (Error): CUDA out of memory",
         ),
         (
-            container(state={"running": {}}, lastState=ended(137, "OOMKilled", "its last line"), restartCount=1),
+            container(state={"running": {}}, lastState=ended(137, "OOMKilled", "INFO ready"), restartCount=1),
             "container inference ended with exit code 137 (OOMKilled)",
+        ),
+        (
+            container(state=ended(137, "Error", "INFO ready")),
+            "container inference ended with exit code 137 (SIGKILL)",
+        ),
+        (
+            container(state=ended(137, "ContainerStatusUnknown", "could not be located")),
+            "container inference ended with exit code 137 (ContainerStatusUnknown): could not be located",
+        ),
+        (
+            container(state=waiting("ErrImagePull", "x" * 301)),
+            f"container inference does not start: ErrImagePull: {'x' * 299}…",
         ),
         (
             {"initContainerStatuses": [{"name": "puller-a", "state": waiting("ErrImagePull", "denied")}]},
