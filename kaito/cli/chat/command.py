@@ -72,8 +72,11 @@ def chat(whom: Whom, how: How) -> None:
     """Talk to the model of a Workspace of any cluster: through the API server, without a port to forward.
 
     On a terminal it asks for one question after another, and knows commands: /help lists them. Otherwise each line of
-    the input is a question. The conversation is kept until it ends. You need the right to get Workspaces, and to get
-    and create services/proxy, in the Workspace's namespace.
+    the input is a question. The conversation is kept until it ends. You need the right to get and create
+    services/proxy of the Workspace's Service; whoever has it not is told the commands that give it.
+
+    Try: kaito chat phi; kaito chat phi -m "What is a taint?" --temperature 0; kaito chat phi --json < questions.txt;
+    kaito chat --url http://127.0.0.1:5000.
 
     Exit code: 0, or 1 if the Workspace is not there or not ready, or a question was not answered.
     """

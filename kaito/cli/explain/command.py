@@ -59,7 +59,9 @@ def workspace(
 
     The tree goes from the Workspace to its Machines or NodeClaims, their Nodes, the Deployment or StatefulSet, its
     Pods and their containers. Of a container that fails the last lines of its log are shown. What you may not look at
-    is named, and the rest shown.
+    is named, with the commands that give you the right, and the rest shown.
+
+    Try: kaito explain workspace phi -n demo; kaito explain workspace phi -o json | jq .cause.
 
     Exit code: 0 the Workspace is ready, 1 something fails (or there is no answer), 3 it is under way.
     """

@@ -109,6 +109,7 @@ class Server:
 
 REFUSALS = {
     "overload": (429, "the queue is full"),
+    "key": (401, "the API key is missing or wrong"),
     "template": (400, "this model has no chat template"),
     "long": (400, "the prompt and max_tokens together are longer than the context"),
 }
@@ -148,7 +149,9 @@ async def test_a_turn_that_fails_is_taken_back_and_the_conversation_goes_on(serv
     assert failed == "kaito: the server broke the answer off: the engine has stopped"
 
 
-@pytest.mark.parametrize(("question", "way_out"), [("template", "/v1/completions"), ("long", "/set max_tokens N")])
+@pytest.mark.parametrize(
+    ("question", "way_out"), [("template", "/v1/completions"), ("long", "/set max_tokens N"), ("key", "$KAITO_API_KEY")]
+)
 async def test_a_refusal_that_a_person_can_do_something_about_says_what(
     server: Server, question: str, way_out: str
 ) -> None:

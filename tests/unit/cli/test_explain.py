@@ -142,6 +142,9 @@ async def test_the_command_prints_json_and_its_exit_code_tells(api: FakeApi, tmp
         said = await _run(server.url, tmp_path, "explain", "workspace", "phi", "--output", "json")
     assert said[0] == 1
     answer = json.loads(said[1])
+    assert set(answer) == {"workspace", "namespace", "state", "cause", "tree", "events", "missingRights"}
+    assert set(answer["cause"]) == {"kind", "name", "says", "advice", "log", "logNote"}
+    assert set(answer["tree"]) == {"kind", "name", "mark", "says", "parts"}
     assert (answer["state"], answer["cause"]["name"]) == ("fails", "inference")
     assert answer["tree"]["kind"] == "Workspace"
 
