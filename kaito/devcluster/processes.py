@@ -90,6 +90,7 @@ class Supervisor:
         Raises:
             ProgramError: It could not be executed.
         """
+        before = self._commands.get(command.name)
         self._commands[command.name] = command
         try:
             answer = self._ask(
@@ -102,6 +103,10 @@ class Supervisor:
                 grace_s=command.grace_s,
             )
         except DevClusterError as error:
+            if before is None:
+                del self._commands[command.name]
+            else:
+                self._commands[command.name] = before
             raise command.failure(f"could not be started: {error}") from error
         pid = answer["pid"]
         assert isinstance(pid, int)

@@ -233,11 +233,15 @@ async def test_logs_are_read_and_followed_until_the_container_ends(
         (folder / "9.log").write_text("before\n")
         (folder / "10.log").write_text("one\ntwo\nthree")
         assert await plane.kubectl("logs", "p") == "one\ntwo\nthree"
-        assert await plane.kubectl("logs", "p", "--previous") == "before\n"
+        with pytest.raises(KubectlError, match='previous terminated container "c" in pod "p" not found'):
+            await plane.kubectl("logs", "p", "--previous")
         assert await plane.kubectl("logs", "p", "--limit-bytes=5") == "one\nt"
         with pytest.raises(KubectlError, match="timestamps is not supported on process nodes"):
             await plane.kubectl("logs", "p", "--timestamps")
         await set_run(admin, 10, {"running": {"startedAt": "2030-01-01T00:00:00Z"}})
+        assert (
+            await eventually(lambda: plane.kubectl("logs", "p", "--previous"), retry_on=(KubectlError,)) == "before\n"
+        )
         async with kubectl(plane, "logs", "p", "-f", "--tail=2") as output:
             assert await output.readline() == b"two\n"
             with (folder / "10.log").open("a") as log:
@@ -250,7 +254,16 @@ async def test_logs_are_read_and_followed_until_the_container_ends(
 
 
 async def set_run(admin: Client, restarts: int, state: dict[str, Any]) -> None:
-    status = {"name": "c", "image": "i", "imageID": "", "restartCount": restarts, "ready": True, "state": state}
+    before = {"exitCode": 1, "containerID": f"process://uid/c/{restarts - 1}"}
+    status = {
+        "name": "c",
+        "image": "i",
+        "imageID": "",
+        "restartCount": restarts,
+        "ready": True,
+        "state": state,
+        "lastState": {"terminated": before},
+    }
     await admin.status.patch(Pod, POD, {"status": {"containerStatuses": [status]}})
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import resource
 import sys
 from pathlib import Path
+from typing import Final
 
 from kaito.client.config import Config, ConfigError, load_config
 from kaito.devcluster.egress import Egress
@@ -16,6 +19,9 @@ from kaito.runtime import logs
 from kaito.runtime.process import run_process
 from kaito.runtime.signals import run_until_signal
 
+_FILES: Final = 65536
+"""How many files and connections it may have: each connection to a Service is two. Many systems allow 1024 at first."""
+
 
 def main() -> None:
     """Runs the agent as the command line says.
@@ -25,6 +31,7 @@ def main() -> None:
     """
     chosen = _parser().parse_args()
     logs.configure(chosen.log_format, chosen.log_level)
+    _allow_many_files()
     try:
         options = AgentOptions(
             chosen.directory.absolute(),
@@ -40,6 +47,14 @@ def main() -> None:
 async def _run(config: Config, options: AgentOptions) -> None:
     async with agent(config, options) as manager:
         await run_until_signal(manager)
+
+
+def _allow_many_files() -> None:
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now < wanted:
+        with contextlib.suppress(OSError, ValueError):  # where the system has a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,12 +8,14 @@ reaches them through a proxy that knows this (`--egress-selector-config-file`).
 from __future__ import annotations
 
 import sys
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 LABEL: Final = "kaito.sh/process-node"
 """Nodes with this label, "true", are the agent's."""
 POD_NETWORK: Final = "10.244"
 """A pod's address in the cluster is this and two numbers."""
+_PODS: Final = IPv4Network(f"{POD_NETWORK}.0.0/16")
 NODE_ADDRESS: Final = "10.240.0.1"
 """The address of every node, since all of them are this machine."""
 
@@ -30,4 +32,7 @@ def local(address: str) -> str:
 
 def is_pod(address: str) -> bool:
     """Whether an address is one that pods of process nodes have."""
-    return address.startswith(f"{POD_NETWORK}.")
+    try:
+        return IPv4Address(address) in _PODS
+    except ValueError:
+        return False  # a name, whatever it begins with, or an address of IPv6

@@ -46,8 +46,10 @@ def write(folder: Path, files: Mapping[str, FileContent]) -> bool:
     tops = {path.partition("/")[0] for path in files}
     for top in tops - set(os.listdir(folder)):
         (folder / top).symlink_to(f"{_DATA}/{top}")
-    for stale in (path for path in folder.iterdir() if not path.name.startswith("..") and path.name not in tops):
-        stale.unlink()
+    for each in folder.iterdir():
+        # What is no link the pod has made: Python its __pycache__, say.
+        if each.is_symlink() and not each.name.startswith("..") and each.name not in tops:
+            each.unlink()
     if old is not None and old.is_dir():
         shutil.rmtree(old)
     return True

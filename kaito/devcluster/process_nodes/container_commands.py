@@ -60,15 +60,17 @@ class ContainerCommands:
         try:
             argv = self._sandbox.command(self._container, command)
             program = await self._programs.start(name, replace(self._execution, argv=argv, log=log), lambda: None)
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        return CommandResult(await program.wait(), tail(log, MAX_LOG_BYTES))
+                return CommandResult(None, f"command timed out after {timeout_s:g}s: {' '.join(command)}")
+            finally:
+                await self._programs.signal(program, Signals.SIGKILL)
         except NotStarted as error:
             return CommandResult(None, error.message)
         except ProgramError as error:
-            return CommandResult(None, str(error).splitlines()[0])
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    return CommandResult(await program.wait(), tail(log, MAX_LOG_BYTES))
-            return CommandResult(None, f"command timed out after {timeout_s:g}s: {' '.join(command)}")
+            # Without the number, so that events of the same fault are counted, and not each a new one.
+            return CommandResult(None, str(error).splitlines()[0].removeprefix(f"{name}: "))
         finally:
-            await self._programs.signal(program, Signals.SIGKILL)
             log.unlink(missing_ok=True)

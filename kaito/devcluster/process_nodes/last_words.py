@@ -32,6 +32,8 @@ def last_words(container: Container, exit_code: int, termination_log: Path, log:
 def tail(path: Path, limit: int) -> str:
     """The end of a file, at most so many bytes; empty where there is none."""
     try:
+        if not path.is_file():
+            return ""  # a pipe, which the program may have put there, would hold everything up
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - limit))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -13,6 +17,7 @@ from kaito.client import Client, KubeError
 from kaito.devcluster.process_nodes import volumes
 from kaito.devcluster.process_nodes.pod_sandbox import remove_orphans
 from kaito.devcluster.process_nodes.programs import Programs
+from kaito.devcluster.supervisor import program_of
 from kaito.kube.core_v1 import Pod
 from kaito.locks import FileLock
 from kaito.runtime.service import Service
@@ -20,6 +25,7 @@ from kaito.runtime.service import Service
 log = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S: Final = 0.1
+_ORPHANS_S: Final = 5.0
 _RETRY_S: Final = 2.0
 
 
@@ -33,11 +39,34 @@ async def programs_of(directory: Path) -> AsyncIterator[Programs]:
         while not lock.try_acquire():  # noqa: ASYNC110 - of a process that ends, the kernel tells nobody here
             await asyncio.sleep(_POLL_INTERVAL_S)
     try:
-        await asyncio.to_thread(volumes.remove, memory)
+        await asyncio.to_thread(_clear, directory, memory)
         async with Programs([memory], [lock.fileno()]) as programs:
             yield programs
     finally:
         lock.release()
+
+
+def _clear(directory: Path, memory: Path) -> None:
+    pods = {path.name for path in (directory / "pods").glob("*")}
+    deadline_s = time.monotonic() + _ORPHANS_S
+    while (orphans := _orphans(pods)) and time.monotonic() < deadline_s:
+        log.warning("killing what is left of pods whose supervisor was killed", extra={"processes": orphans})
+        for pid in orphans:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_INTERVAL_S)
+    try:
+        volumes.remove(memory)
+    except OSError as error:
+        log.warning("memory of former pods cannot be given back", extra={"error": str(error)})
+
+
+def _orphans(pods: Collection[str]) -> list[int]:
+    """The processes of these pods; where there is no /proc, they are not found."""
+    if not pods or not os.path.isdir("/proc"):
+        return []
+    running = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return [pid for pid in running if program_of(pid).partition("/")[0] in pods]
 
 
 class Leftovers(Service):

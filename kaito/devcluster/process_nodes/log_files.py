@@ -38,7 +38,8 @@ class LogRequest:
 
     Attributes:
         follow: what comes later, too, until the container ends.
-        previous: the run before the newest one.
+        previous: the run that the status has as the last state: of a container that waits to be started again, the
+            newest one.
         tail_lines: only this many lines of what there is.
         limit_bytes: no more than this.
     """
@@ -91,9 +92,11 @@ class LogReader:
             raise Unavailable(404, f'pod "{key.name}" is not on a process node')
         runs = _runs(self._folder / f"{key.namespace}_{key.name}_{pod.metadata.uid}" / container)
         if asked.previous:
-            if len(runs) < 2:
+            before = _run_before(pod, container)
+            run = next((path for path in runs if path.stem == before), None)
+            if run is None:
                 raise Unavailable(400, f'previous terminated container "{container}" in pod "{key.name}" not found')
-            return self._read(pod, container, runs[-2], asked)
+            return self._read(pod, container, run, asked)
         if not runs:
             raise Unavailable(400, _why_there_is_none(pod, container))
         return self._read(pod, container, runs[-1], asked)
@@ -132,6 +135,13 @@ def _has_ended(status: ContainerStatus) -> bool:
 def _status(pod: Pod, container: str) -> ContainerStatus | None:
     every = (*pod.status.init_container_statuses, *pod.status.container_statuses)
     return next((each for each in every if each.name == container), None)
+
+
+def _run_before(pod: Pod, container: str) -> str:
+    """The number of the run that a container's last state is of; empty if there is none."""
+    status = _status(pod, container)
+    ended = status.last_state.terminated if status is not None else None
+    return (ended.container_id or "").rpartition("/")[2] if ended is not None else ""
 
 
 def _why_there_is_none(pod: Pod, container: str) -> str:

@@ -92,4 +92,6 @@ def _link(link: Path, target: Path) -> None:
         if link.readlink() == target:
             return
         link.unlink()
+    elif link.exists():
+        raise FileExistsError(f"{link} is in the way of a mount: the container put it there; move it away")
     link.symlink_to(target)

@@ -212,6 +212,9 @@ class PodWorker:
         except NotStarted as error:
             self._refuse(container, error)
             return
+        except OSError as error:  # of its folder: a full disk, a file of the container's in the way
+            self._refuse(container, NotStarted("CreateContainerError", str(error)))
+            return
         except ProgramError as error:
             cause = str(error).splitlines()[0]
             self._refuse(container, NotStarted("RunContainerError", cause))

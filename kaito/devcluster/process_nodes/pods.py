@@ -79,7 +79,12 @@ class PodReconciler:
             worker = await self._worker_for(pod)
             if refused is not None:
                 worker.fail(refused)
-        left = await worker.step(pod)
+        try:
+            left = await worker.step(pod)
+        except Exception:
+            # Else a container that has ended would be told to run, and be sent requests, for as long as this lasts.
+            await self._write(pod, worker)
+            raise
         await self._write(pod, worker)
         worker.settle()
         if left.over and pod.metadata.deletion_timestamp is not None:

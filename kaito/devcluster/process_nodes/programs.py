@@ -86,8 +86,18 @@ class Programs:
         )
         program = Program(name, on_end)
         self._programs[name] = program
+        starting = asyncio.ensure_future(asyncio.to_thread(self._owner.start, command))
         try:
-            await asyncio.to_thread(self._owner.start, command)
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It starts all the same, and nobody would end it.
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                self._some.set()
+                await self.signal(program, Signals.SIGKILL)
+            else:
+                del self._programs[name]
+            raise
         except DevClusterError:
             del self._programs[name]
             raise

@@ -17,6 +17,7 @@ Route = Callable[[str, int], Awaitable[Target]]
 """From an address and a port in the cluster to where that is on this machine; raises `NoRoute`."""
 
 _CONNECT: Final = re.compile(rb"CONNECT \[?([0-9A-Za-z.:-]+?)\]?:([0-9]{1,5}) HTTP/1\.[01]\r\n")
+_LAST_PORT: Final = 65535
 _HEAD_TIMEOUT_S: Final = 10.0
 
 
@@ -65,7 +66,7 @@ async def _asked(reader: asyncio.StreamReader) -> tuple[str, int]:
     except (asyncio.LimitOverrunError, TimeoutError) as error:
         raise NoRoute(400, "no complete request came") from error
     found = _CONNECT.match(head)
-    if found is None:
+    if found is None or int(found[2]) > _LAST_PORT:
         raise NoRoute(400, "only CONNECT HOST:PORT is understood here")
     return found[1].decode(), int(found[2])
 

@@ -76,10 +76,11 @@ class Volumes:
         if not sub_path:
             return folder
         part = folder / _inside(sub_path)
-        if not part.exists():
-            part.mkdir(parents=True, exist_ok=True)
+        # Before anything is made: a link in the volume may lead anywhere.
         if not part.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f'subPath "{sub_path}" leads out of the volume "{volume}"')
+        if not part.exists():
+            part.mkdir(parents=True, exist_ok=True)
         return part
 
     async def _make(self, volume: Volume) -> None:
@@ -207,7 +208,8 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    if not folder.is_dir():
+    # In a folder that all may write to, such as that of memory, a link may be somebody else's trap.
+    if folder.is_symlink() or not folder.is_dir():
         return
     # A program may have taken away its own right to write.
     for path, names, _ in os.walk(folder):

@@ -81,6 +81,15 @@ async def test_a_container_that_crashes_backs_off_and_says_why(agent: Agent, pod
     assert (logs / "0.log").read_text() == (logs / "1.log").read_text() == "no such model\n"
 
 
+async def test_a_container_that_is_in_the_way_of_its_next_start_is_told_not_to_run(pods: Pods) -> None:
+    await pods.create("astray", pods.spec("sh", "-c", "rm /scratch && mkdir /scratch"))
+    pod = await pods.until("astray", lambda pod: waiting(pod, "CreateContainerError"))
+    assert not ready(pod)
+    assert (await pods.eventually_told("astray", "Failed"))["Failed"].endswith(
+        "is in the way of a mount: the container put it there; move it away"
+    )
+
+
 async def test_init_containers_run_in_order_and_one_that_fails_holds_the_pod_back(agent: Agent, pods: Pods) -> None:
     def init(name: str, script: str) -> dict[str, Any]:
         return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], "volumeMounts": [WORK]}

@@ -110,3 +110,7 @@ async def test_a_killed_agents_socket_is_replaced_and_reasons_are_one_line(tmp_p
         stream.writer.write(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
         assert await stream.reader.read() == b"HTTP/1.1 502 not here\r\n\r\n"
         await stream.close()
+        stream = Stream(*await asyncio.open_unix_connection(str(tmp_path / "s")))
+        stream.writer.write(b"CONNECT a:65536 HTTP/1.1\r\n\r\n")
+        assert (await stream.reader.read()).startswith(b"HTTP/1.1 400 ")
+        await stream.close()

@@ -91,6 +91,7 @@ def test_one_program_of_a_name_runs_at_a_time(supervisor: Supervisor, tmp_path: 
     supervisor.start(shell(tmp_path, "exec sleep 60"))
     with pytest.raises(ProgramError, match="already running as process"):
         supervisor.start(shell(tmp_path, "exec sleep 60"))
+    supervisor.check()
 
 
 def test_a_stopped_program_is_gone_and_no_failure_and_can_be_started_again(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kaito.devcluster.process_nodes.address_pool import AddressPool
 from kaito.devcluster.process_nodes.addresses import is_pod
 
@@ -19,3 +21,8 @@ def test_a_pod_keeps_its_address_as_long_as_nobody_else_has_it() -> None:
     pool.release(before)
     assert pool.take("pod", before) == before
     assert pool.take("another", before) != before
+
+
+@pytest.mark.parametrize("name", ["10.244.example.com", "10.244.0.300", "10.244.1", "10.245.0.2", "::1", ""])
+def test_what_is_no_address_of_a_pod_leads_nowhere(name: str) -> None:
+    assert not is_pod(name)

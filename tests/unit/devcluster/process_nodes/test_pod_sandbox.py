@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from kaito.devcluster.process_nodes import atomic_files, volumes
+from kaito.devcluster.process_nodes.atomic_files import FileContent
 from kaito.devcluster.process_nodes.images import LocalImage
+from kaito.devcluster.process_nodes.last_words import tail
 from kaito.devcluster.process_nodes.pod_sandbox import PodSandbox, remove_orphans
 from kaito.devcluster.process_nodes.sandbox import Execution, NotStarted
 from kaito.kube.core_v1 import Container
@@ -139,16 +143,17 @@ async def test_a_volume_that_cannot_be_made_is_named(
     assert said in refused.value.message
 
 
-@pytest.mark.parametrize("sub_path", ["../../..", "/etc", "out"])
+@pytest.mark.parametrize("sub_path", ["../../..", "/etc", "out", "out/made"])
 async def test_a_sub_path_leads_not_out_of_its_volume(sandbox: Make, tmp_path: Path, sub_path: str) -> None:
     host = tmp_path / "host"
     host.mkdir()
-    (host / "out").symlink_to("/etc")
+    (host / "out").symlink_to(tmp_path)
     pod = sandbox({"volumes": [{"name": "host", "hostPath": {"path": str(host)}}]})
     await pod.prepare()
     mount = {"name": "host", "mountPath": "/data", "subPath": sub_path}
     with pytest.raises(NotStarted, match="CreateContainerConfigError: failed to prepare subPath"):
         await pod.execution(container(command=["true"], volumeMounts=[mount]), 0)
+    assert not (tmp_path / "made").exists()
 
 
 async def test_variables_come_from_everywhere_and_later_ones_win(sandbox: Make, api: FakeApi) -> None:
@@ -288,3 +293,26 @@ async def test_folders_of_pods_that_are_no_more_are_found(sandbox: Make, tmp_pat
     assert await remove_orphans(tmp_path / "agent", uids) == ["5a0ad0a2"]
     assert not memory.exists()
     assert await remove_orphans(tmp_path / "agent", uids) == []
+
+
+def test_memory_of_former_pods_that_is_a_link_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "shared").mkdir()
+    (own / "shared").chmod(0o755)
+    (tmp_path / "memory").symlink_to(own)
+    volumes.remove(tmp_path / "memory")
+    assert (own / "shared").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_pod_made_beside_the_files_of_a_config_map_stays_when_they_change(tmp_path: Path) -> None:
+    atomic_files.write(tmp_path, {"a.py": FileContent(b"one", 0o644), "b.py": FileContent(b"one", 0o644)})
+    (tmp_path / "__pycache__").mkdir()
+    assert atomic_files.write(tmp_path, {"a.py": FileContent(b"two", 0o644)})
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name[:2] != "..") == ["__pycache__", "a.py"]
+    assert len([each for each in tmp_path.glob("..*") if not each.is_symlink()]) == 1, "what was before is gone"
+
+
+def test_last_words_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert tail(tmp_path / "pipe", 100) == ""
