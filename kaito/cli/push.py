@@ -70,6 +70,7 @@ def push(
     try:
         target = Reference.parse(reference)
         _check(folder)
+        _check_names(target, mount_from)
         extras = Extras(path=path, mount_from=mount_from, annotations=_annotations(annotation or []))
         digest = asyncio.run(_push(folder, target, auth_dir or [], plain_http, artifact, extras))
     except (OciError, OSError) as error:
@@ -87,7 +88,7 @@ async def _push(
     from kaito.inference.progress import TransferReport
     from kaito.oci.client import Registry
     from kaito.oci.credentials import load_keyring
-    from kaito.oci.layers import left_out
+    from kaito.oci.pack import left_out
     from kaito.oci.push import push_artifact, push_image
 
     keyring = load_keyring(auth_dirs)
@@ -106,6 +107,18 @@ def _check(folder: Path) -> None:
         raise FolderError(f"{folder} is no folder")
     if missing := [name for name in _ADAPTER if not (folder / name).is_file()]:
         raise FolderError(f"{folder} is no adapter: {' and '.join(missing)} {'are' if missing[1:] else 'is'} missing")
+
+
+def _check_names(target: Reference, mount_from: str | None) -> None:
+    from kaito.oci.errors import ReferenceFormatError
+    from kaito.oci.reference import Reference
+
+    if target.digest is not None:
+        raise ReferenceFormatError(f"{target} names a digest, which the files decide; write {target.name}:TAG")
+    if mount_from is not None:
+        other = Reference.parse(f"{target.registry}/{mount_from}")
+        if f"{other.name}:latest" != str(other) or other.repository != mount_from:
+            raise ReferenceFormatError(f"--mount-from {mount_from}: name a repository only, such as {other.repository}")
 
 
 def _annotations(given: list[str]) -> dict[str, str]:

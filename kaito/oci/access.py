@@ -13,6 +13,7 @@ import aiohttp
 from kaito.oci.answers import BROKEN, error_text, read_json
 from kaito.oci.credentials import Credential
 from kaito.oci.errors import OciError, RegistryError, UnauthorizedError, UnreachableError
+from kaito.oci.exchange import proxy_for
 from kaito.oci.reference import Reference
 from kaito.oci.retries import RETRIED_STATUSES, Retries, retry_after_s
 
@@ -104,12 +105,15 @@ class Access:
         realm = challenge["realm"]
         if self._secure and not realm.startswith("https://"):
             raise OciError(f"{self._reference.registry} sends its clients' passwords to {realm}, which is not https")
+        if not realm.startswith(("https://", "http://")):
+            raise OciError(f"{self._reference.registry} has its tokens at {realm!r}, which is no address")
+        scopes = self._scopes(challenge.get("scope", ""))
         asked = [("service", challenge["service"])] if challenge.get("service") else []
-        asked += [("scope", scope) for scope in self._scopes()]
+        asked += [("scope", scope) for scope in scopes]
         request: dict[str, Any]
         if candidate is not None and candidate.identity_token:
             # OAuth2 knows one scope, with blanks in it.
-            form = {**dict(asked), "scope": " ".join(self._scopes()), "client_id": _CLIENT_ID}
+            form = {**dict(asked), "scope": " ".join(scopes), "client_id": _CLIENT_ID}
             form |= {"grant_type": "refresh_token", "refresh_token": candidate.identity_token}
             request = {"method": "POST", "data": form}
         else:
@@ -126,27 +130,31 @@ class Access:
             raise RegistryError(f"{realm}, the token server of {self._reference.registry}, {why}", status=status)
         return f"Bearer {token}", ""
 
-    def _scopes(self) -> list[str]:
+    def _scopes(self, challenged: str) -> list[str]:
+        """What this asks for, and what the registry says is needed: it may know the repository by another name."""
         scopes = [f"repository:{self._reference.repository}:{self._actions}"]
-        return [*scopes, f"repository:{self._also_from}:pull"] if self._also_from else scopes
+        scopes += [f"repository:{self._also_from}:pull"] if self._also_from else []
+        known = {scope.rpartition(":")[0] for scope in scopes}
+        return [*scopes, *(each for each in challenged.split() if each.rpartition(":")[0] not in known)]
 
     async def _ask(self, realm: str, request: dict[str, Any]) -> tuple[int, Any]:
         failures, place = 0, f"{realm}, the token server of {self._reference.registry}"
         while True:
             try:
                 # No redirects: they would carry the password on.
-                async with self._session.request(url=realm, allow_redirects=False, **request) as response:
+                proxied = {**request, "proxy": proxy_for(realm)}
+                async with self._session.request(url=realm, allow_redirects=False, **proxied) as response:
                     answer = await read_json(response)
                     wait_s = retry_after_s(response.headers.get("Retry-After"))
                     failures += 1
                     if response.status not in RETRIED_STATUSES or failures >= self._retries.attempts:
                         return response.status, answer
                     why = f"{place}, answers {response.status}"
-            except BROKEN as error:
+            except (*BROKEN, ValueError) as error:
                 failures, wait_s = failures + 1, None
                 reason = " ".join(str(error).split()) or "it does not answer in time"
                 why = f"{place}, cannot be reached: {reason}"
-                if failures >= self._retries.attempts or isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError):
+                if failures >= self._retries.attempts or isinstance(error, ValueError | aiohttp.ClientSSLError):
                     raise UnreachableError(why) from None
             await self._pause(failures, why, wait_s)
 

@@ -38,7 +38,7 @@ async def read_json(response: aiohttp.ClientResponse) -> Any:
     """The body as JSON; None if it is none."""
     try:
         return json.loads(await read_body(response, _MAX_BODY_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -20,7 +20,7 @@ from kaito.oci.answers import BROKEN, is_page, read_body, read_error, refusal
 from kaito.oci.credentials import Keyring
 from kaito.oci.digest import Digest
 from kaito.oci.errors import BrokenOffError, DigestMismatchError, OciError, UnreachableError
-from kaito.oci.exchange import BrokenExchange, Exchange, Sent
+from kaito.oci.exchange import Body, BrokenExchange, Exchange, Sent
 from kaito.oci.manifests import MANIFEST_TYPES
 from kaito.oci.reference import Reference
 from kaito.oci.retries import RETRIED_STATUSES, Retries
@@ -97,7 +97,6 @@ class Registry:
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._silence_s),
-                trust_env=not self.reference.is_loopback,
             )
         )
         self._exchange = Exchange(self._session, self._base, self._silence_s)
@@ -192,7 +191,7 @@ class Registry:
         what: str,
         expected: Collection[int] = (200,),
         headers: Mapping[str, str] | None = None,
-        data: bytes | None = None,
+        data: Body | None = None,
         tries: int | None = None,
         sent: Sent | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -221,7 +220,7 @@ class Registry:
         what: str,
         expected: Collection[int],
         headers: Mapping[str, str],
-        data: bytes | None,
+        data: Body | None,
         tries: int | None,
         sent: Sent | None,
     ) -> aiohttp.ClientResponse:

@@ -5,20 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from kaito.oci.answers import BROKEN
 from kaito.oci.errors import OciError
+from kaito.oci.reference import is_loopback
 
 _READS = ("GET", "HEAD")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What keeps method and body.
 _WRITE_REDIRECTS = frozenset({307, 308})
 _MAX_REDIRECTS = 5
+_PORTS = {"http": 80, "https": 443}
 _PIECE_BYTES = 1 << 18
+
+
+class Body(Protocol):
+    """What is sent, of which only the piece under way is in memory; `bytes` is one."""
+
+    def __len__(self) -> int:
+        """Bytes of it."""
+
+    def __getitem__(self, span: slice, /) -> bytes:
+        """Some of them; may be called by another thread."""
+
 
 Sent = Callable[[int], None]
 """Is told how many bytes of a body have been sent."""
@@ -71,7 +86,7 @@ class Exchange:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        data: bytes | None,
+        data: Body | None,
         authorization: Callable[[], str | None],
         sent: Sent | None = None,
     ) -> Answer:
@@ -89,6 +104,9 @@ class Exchange:
                 response = await self._once(method, url, {**headers, **more}, data, sent)
             except BROKEN as error:
                 raise BrokenExchange(error, url) from None
+            except ValueError as error:
+                # Of the host's name, which only its look-up takes apart.
+                raise OciError(f"{_shown(url)} is no address that can be asked: {error}") from None
             if response.status not in (_REDIRECTS if method in _READS else _WRITE_REDIRECTS):
                 return Answer(response, header, url)
             try:
@@ -104,30 +122,40 @@ class Exchange:
 
     def is_home(self, url: str) -> bool:
         """Whether it is the registry itself, not a store that it sends its clients to."""
-        return _origin(url) == _origin(self.base)
+        return _origin(url) == _origin(self.base) and "@" not in urlsplit(url).netloc
 
     async def _once(
-        self, method: str, url: str, headers: dict[str, str], data: bytes | None, sent: Sent | None
+        self, method: str, url: str, headers: dict[str, str], data: Body | None, sent: Sent | None
     ) -> aiohttp.ClientResponse:
         # Never written anew: addresses are signed.
-        target = URL(url, encoded=True)
+        target, proxy = URL(url, encoded=True), proxy_for(url)
         if data is None:
-            return await self.session.request(method, target, headers=headers, allow_redirects=False)
+            return await self.session.request(method, target, headers=headers, allow_redirects=False, proxy=proxy)
         async with asyncio.timeout(self.silence_s) as limit:
             headers["Content-Length"] = str(len(data))
+            body = _watched(data, limit, self.silence_s, sent)
             return await self.session.request(
-                method, target, headers=headers, data=_watched(data, limit, self.silence_s, sent), allow_redirects=False
+                method, target, headers=headers, data=body, allow_redirects=False, proxy=proxy
             )
 
 
-async def _watched(
-    data: bytes, limit: asyncio.Timeout, silence_s: float, sent: Sent | None
-) -> AsyncIterator[bytes | memoryview]:
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address; none for this machine's own.
+
+    It is looked up here, as aiohttp would also read `~/.netrc`: passwords that nobody named for a registry.
+    """
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or "") or proxy_bypass(_host(url)):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _watched(data: Body, limit: asyncio.Timeout, silence_s: float, sent: Sent | None) -> AsyncIterator[bytes]:
     """The pieces of a body; aiohttp's own limit on silence begins only when all are sent."""
     clock = asyncio.get_running_loop().time
     for start in range(0, len(data), _PIECE_BYTES):
         limit.reschedule(clock() + silence_s)
-        yield data[start : start + _PIECE_BYTES]
+        yield await asyncio.to_thread(data.__getitem__, slice(start, start + _PIECE_BYTES))
         if sent is not None:
             sent(min(start + _PIECE_BYTES, len(data)))
     if not limit.expired():
@@ -146,7 +174,8 @@ def location(response: aiohttp.ClientResponse, url: str) -> str:
     try:
         there = urljoin(url, where)
         parts = urlsplit(there)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and there.isascii() and there.isprintable()
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and there.isascii() and there.isprintable()
     except ValueError:
         usable = False
     if not usable or " " in where:
@@ -159,9 +188,10 @@ def location(response: aiohttp.ClientResponse, url: str) -> str:
     return there
 
 
-def _origin(url: str) -> tuple[str, str]:
+def _origin(url: str) -> tuple[str, str, int]:
+    """Also the same where one address names the port that the other one means."""
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def _host(url: str) -> str:

@@ -1,25 +1,23 @@
-"""Layers: a folder as an archive that comes out the same every time, and archives unpacked without trusting them."""
+"""Layers: archives unpacked without trusting them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import gzip
-import hashlib
 import io
 import os
 import posixpath
-import re
 import shutil
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, cast
 
-from kaito.oci.errors import FolderError, LayerError
+from kaito.oci.errors import LayerError
 
 MAX_UNPACKED_BYTES: Final = 64 << 30
 """Of all layers together; an adapter has megabytes."""
@@ -28,81 +26,11 @@ _MAX_HEADER_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _REMOVED, _EMPTIED = ".wh.", ".wh..wh..opq"
-_CHECKPOINT: Final = re.compile(r"checkpoint-[0-9]+")
 _UMASK: Final = 0o755
 _BROKEN = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
 # What file systems say of names.
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 NO_ZSTD: Final = "is compressed with zstd; push the image with gzip (docker's default)"
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A layer that was made.
-
-    Attributes:
-        path: its file, compressed.
-        diff_id: sha256 of the archive before compression, in hex.
-        files: names of the files in it, below the folder.
-    """
-
-    path: Path
-    diff_id: str
-    files: tuple[str, ...]
-
-
-def pack(folder: Path, archive: Path, prefix: str = "") -> Packed:
-    """Writes a folder as a layer: sorted, without times, owners and names of this machine.
-
-    Args:
-        folder: whose content goes in; what is hidden stays out, links to files are followed.
-        archive: the file to write.
-        prefix: of the names in it, such as `data`.
-
-    Raises:
-        FolderError: It holds what cannot go into a layer.
-    """
-    names = []
-    with archive.open("wb") as raw:
-        # Weights shrink by a fifth at any level; the lowest takes half the time.
-        hashed = _Hashed(gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0))
-        with hashed, tarfile.open(fileobj=hashed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            for name in _folders_of(prefix):
-                tar.addfile(_entry(name, 0o755, tarfile.DIRTYPE))
-            for name, path in walk(folder):
-                inside = posixpath.join(prefix, name)
-                if path.is_dir():
-                    tar.addfile(_entry(inside, 0o755, tarfile.DIRTYPE))
-                    continue
-                with path.open("rb") as file:
-                    entry = _entry(inside, 0o755 if path.stat().st_mode & 0o100 else 0o644)
-                    entry.size = os.fstat(file.fileno()).st_size
-                    tar.addfile(entry, file)
-                names.append(name)
-    return Packed(archive, hashed.hexdigest(), tuple(names))
-
-
-def left_out(folder: Path) -> tuple[str, ...]:
-    """Of the output folder of a training, the states to go on with: gigabytes, which no server needs."""
-    return tuple(sorted(path.name for path in folder.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)))
-
-
-def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files and folders below a folder, sorted, by their names in it; hidden ones and checkpoints are left out.
-
-    Raises:
-        FolderError: One is neither, or a link that leads to a folder or to nothing.
-    """
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or _CHECKPOINT.fullmatch(path.name):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield path.name, path
-            yield from ((f"{path.name}/{name}", each) for name, each in walk(path))
-        elif path.is_file():
-            yield path.name, path
-        else:
-            raise FolderError(f"{path}: is neither a file nor a folder, nor a link to a file; take it out")
 
 
 @dataclass(slots=True)
@@ -151,7 +79,7 @@ class Unpacker:
         Raises:
             LayerError: It leads out of the folder, or behind a link.
         """
-        parts = _parts(name)
+        parts = parts_of(name)
         if not parts:
             raise LayerError(f"{name!r} is no name of a file")
         target = self._target(parts)
@@ -166,7 +94,7 @@ class Unpacker:
     def _take(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, written: set[tuple[str, ...]]) -> None:
         if entry.size < 0:
             raise LayerError(f"{entry.name!r} has {entry.size} bytes")
-        parts = _parts(entry.name)
+        parts = parts_of(entry.name)
         inside = self._inside(parts)
         if inside is None:
             if parts and not parts[-1].startswith(_REMOVED):
@@ -189,7 +117,7 @@ class Unpacker:
 
     def _inside(self, parts: tuple[str, ...]) -> tuple[str, ...] | None:
         """Below the wanted path; None if it is not below."""
-        wanted = _parts(self.only)
+        wanted = parts_of(self.only)
         if parts[: len(wanted)] == wanted:
             return parts[len(wanted) :]
         # The removal of the wanted path, or of one above it, empties the folder.
@@ -219,7 +147,7 @@ class Unpacker:
             self._check_link(entry, inside)
             target.symlink_to(entry.linkname)
         elif entry.islnk():
-            source = self._inside(_parts(entry.linkname))
+            source = self._inside(parts_of(entry.linkname))
             if not source:
                 raise LayerError(f"{entry.name!r} is a hard link to {entry.linkname!r}, which is outside")
             original = self._target(source)
@@ -294,29 +222,6 @@ def check_links(root: Path) -> None:
                 raise LayerError(f"the link {path.relative_to(root)} leads out of the folder")
 
 
-class _Hashed(io.RawIOBase):
-    """Hands on what is written, and hashes it."""
-
-    def __init__(self, output: IO[bytes] | gzip.GzipFile) -> None:
-        self._output, self._sha256 = output, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        assert isinstance(data, bytes | bytearray | memoryview)
-        self._sha256.update(data)
-        return self._output.write(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._output.close()
-        super().close()
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
-
-
 class _Bounded(io.RawIOBase):
     """An archive that is read so far and no further, and whose headers do not fill the memory."""
 
@@ -360,23 +265,16 @@ def _opened(layer: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], unpacked)
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Of a path in an archive, which starts at the image's root."""
+def parts_of(name: str) -> tuple[str, ...]:
+    """Of a path in an archive, which starts at the image's root.
+
+    Raises:
+        LayerError: It leads out of the archive.
+    """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts or "\0" in name:
         raise LayerError(f"{name!r} leads out of the archive")
     return parts
-
-
-def _folders_of(prefix: str) -> Iterable[str]:
-    parts = _parts(prefix)
-    return ("/".join(parts[: end + 1]) for end in range(len(parts)))
-
-
-def _entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.mode = kind, mode
-    return entry
 
 
 def _created(target: Path, mode: int) -> IO[bytes]:

@@ -110,6 +110,9 @@ def parse_manifest(content: bytes, what: str) -> Manifest | Index:
                 f"{what}: is an image of Docker's schema 1, of before 2017, which is not read; push it again with a "
                 "docker of today"
             )
+        if document.manifests is not None and document.layers is not None:
+            # Under one digest it would be one image to us, and another one to whoever reads the other half.
+            raise ManifestError(f"{what}: has layers and manifests, so it may be an image or an index; push it again")
         kind: type[Manifest | Index] = Index if document.manifests is not None else Manifest
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -138,3 +141,4 @@ def choose(index: Index, what: str) -> Descriptor:
 class _Kind(_Part):
     schema_version: Any = None
     manifests: Any = None
+    layers: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ class _Blob:
                         f"{self._registry.reference}: the registry's blob {digest} has other bytes than its digest "
                         "says; it is broken there or on the way; have it removed there, and push it again"
                     )
-            self._file.rename(self._path)
+                await asyncio.to_thread(self._file.rename, self._path)
         self._progress.reach(digest, size)
 
     async def _receive(self) -> None:
@@ -229,6 +230,8 @@ class _PartialFile:
         self._path.unlink()
 
     def rename(self, path: Path) -> None:
+        # By its name it is trusted later, also after a power cut.
+        os.fsync(self._output.fileno())
         self._path.rename(path)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,15 @@ from kaito.oci.client import Registry
 from kaito.oci.digest import Digest
 from kaito.oci.errors import FolderError, NotFoundError, RegistryError, UnreachableError
 from kaito.oci.exchange import Sent, location
-from kaito.oci.layers import pack, walk
 from kaito.oci.manifests import EMPTY_CONFIG, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, TITLE, Descriptor, Manifest
+from kaito.oci.pack import Packed, pack, walk
 from kaito.oci.pull import Report
 from kaito.oci.retries import RETRIED_STATUSES
 
 ARTIFACT_TYPE = "application/vnd.kaito.adapter.v1"
 _FILE = "application/octet-stream"
-_CHUNK_BYTES = 16 << 20
+# All at once, as docker sends them: some registries take no pieces. Then less, for proxies that answer 413 to that.
+_PIECES_BYTES = (1 << 62, 16 << 20, 512 << 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def push_image(
     extras = extras or Extras()
     await _ask(registry, extras)
     with tempfile.TemporaryDirectory(prefix="kaito-push-") as scratch:
-        packed = await asyncio.to_thread(pack, folder, Path(scratch, "layer.tar.gz"), extras.path.strip("/"))
+        packed = await _pack(folder, Path(scratch, "layer.tar.gz"), extras.path.strip("/"))
         # Of one platform, whatever machine it is made on: it holds no program, and digests should not differ.
         config = {
             "architecture": "amd64",
@@ -79,6 +81,20 @@ async def push_image(
         layer = await asyncio.to_thread(_of_file, packed.path, OCI_LAYER)
         manifest = _of_bytes(json.dumps(config, separators=(",", ":")).encode(), OCI_CONFIG)
         return await _push(registry, manifest, [layer], None, extras, report)
+
+
+async def _pack(folder: Path, archive: Path, prefix: str) -> Packed:
+    """Packs in a thread, which ends soon after this is called off: nobody waits for gigabytes that nobody wants."""
+    is_off = threading.Event()
+
+    def tick(_: int) -> None:
+        if is_off.is_set():
+            raise InterruptedError
+
+    try:
+        return await asyncio.to_thread(pack, folder, archive, prefix, tick=tick)
+    finally:
+        is_off.set()
 
 
 async def push_artifact(
@@ -147,6 +163,7 @@ class _Upload:
         self._what = f"{registry.reference}: upload of {blob.descriptor.digest}"
         self._url = ""
         self._is_pieced = False
+        self._pieces_bytes = list(_PIECES_BYTES)
 
     async def send(self) -> None:
         if await self._begin():
@@ -164,6 +181,10 @@ class _Upload:
                     continue
                 raise UnreachableError(f"{self._what}: the registry does not take more than {sent} bytes of it")
             except (UnreachableError, RegistryError) as error:
+                if isinstance(error, RegistryError) and error.status == 413 and self._pieces_bytes[1:]:
+                    del self._pieces_bytes[0]
+                    sent = await self._restart()
+                    continue
                 failures += 1
                 if failures >= self._registry.retries.attempts or not self._may_go_on(error):
                     raise
@@ -198,16 +219,18 @@ class _Upload:
             return False
 
     async def _send_piece(self, start: int) -> int:
-        piece = await asyncio.to_thread(_piece, self._blob.content, start)
-        end = start + len(piece)
-        headers = {"Content-Type": _FILE, "Content-Range": f"{start}-{end - 1}"}
+        size = self._blob.descriptor.size
+        end = min(start + self._pieces_bytes[0], size)
+        headers = {"Content-Type": _FILE}
+        if end - start < size:
+            headers["Content-Range"] = f"{start}-{end - 1}"
         # Once only: after a break the registry may have a part of it.
         async with self._registry.request(
             *("PATCH", self._url),
             what=self._what,
             expected=(202, 416),
             headers=headers,
-            data=piece,
+            data=_Part(self._blob.content, start, end),
             tries=1,
             sent=lambda count: self._told(start + count),
         ) as response:
@@ -259,9 +282,21 @@ def _of_file(path: Path, media_type: str, annotations: dict[str, str] | None = N
     return _Blob(Descriptor(media_type=media_type, digest=digest, size=size, annotations=annotations), path)
 
 
-def _piece(content: bytes | Path, start: int) -> bytes:
-    if isinstance(content, bytes):
-        return content[start : start + _CHUNK_BYTES]
-    with content.open("rb") as file:
-        file.seek(start)
-        return file.read(_CHUNK_BYTES)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a blob, as a body."""
+
+    content: bytes | Path
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __getitem__(self, span: slice, /) -> bytes:
+        start, end = self.start + span.start, min(self.start + span.stop, self.end)
+        if isinstance(self.content, bytes):
+            return self.content[start:end]
+        with self.content.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)

@@ -15,6 +15,7 @@ _DOCKER_HUB_NAMES = ("docker.io", "index.docker.io")
 # Docker Hub's name and the host that serves its images are two.
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 _MAX_NAME = 255
+_MAX_PORT = 65535
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
@@ -53,6 +54,8 @@ class Reference:
         registry, repository = _split(folders + slash + last)
         if not _REGISTRY.fullmatch(registry):
             raise _wrong(text, f"the registry {registry!r} is no HOST or HOST:PORT")
+        if _port(registry) > _MAX_PORT:
+            raise _wrong(text, f"the registry {registry!r} has a port above {_MAX_PORT}")
         if not _REPOSITORY.fullmatch(repository):
             allowed = "lower case letters and digits, with '.', '_', '__' or '-' between them, in parts split by '/'"
             raise _wrong(text, f"the repository {repository!r} may have {allowed}")
@@ -75,13 +78,7 @@ class Reference:
     @property
     def is_loopback(self) -> bool:
         """Whether the registry is on this machine, where nobody can listen in."""
-        name = re.sub(r":[0-9]+$", "", self.registry).strip("[]").lower()
-        if name == "localhost" or name.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(re.sub(r":[0-9]+$", "", self.registry).strip("[]"))
 
     @property
     def version(self) -> str:
@@ -96,6 +93,22 @@ class Reference:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without its port, is this machine."""
+    name = host.lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _port(registry: str) -> int:
+    found = re.search(r":([0-9]+)$", registry)
+    return int(found[1][:6]) if found else 0
 
 
 def _split(name: str) -> tuple[str, str]:

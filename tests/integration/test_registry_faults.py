@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import email.utils
 import json
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web
@@ -17,12 +21,20 @@ from kaito.devcluster import Registry as RegistryProgram
 from kaito.oci.client import Registry
 from kaito.oci.credentials import Keyring
 from kaito.oci.digest import Digest
-from kaito.oci.errors import DigestMismatchError, ManifestError, OciError, RegistryError, UnreachableError
+from kaito.oci.errors import (
+    DigestMismatchError,
+    ManifestError,
+    NotFoundError,
+    OciError,
+    RegistryError,
+    UnreachableError,
+)
 from kaito.oci.manifests import OCI_INDEX
 from kaito.oci.pull import fetch, resolve
 from kaito.oci.push import Extras, push_artifact, push_image
 from kaito.oci.reference import Reference
 from kaito.oci.retries import Retries, retry_after_s
+from kaito.testing import eventually
 from tests.operating.registry_proxy import (
     Fault,
     RegistryProxy,
@@ -34,7 +46,7 @@ from tests.operating.registry_proxy import (
 )
 
 QUICK = Retries(attempts=4, first_s=0.01)
-# A piece of an upload and a bit.
+# The larger piece of an upload, and a bit.
 SIZE = (18 << 20) + 12_345
 BLOB, UPLOADED = r"GET /v2/.*/blobs/", r"PATCH "
 
@@ -104,6 +116,24 @@ async def test_an_upload_goes_on_from_what_the_registry_has(
     assert blob.read_bytes() == (weights / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("limit_bytes", "patches"), [(SIZE, 1), (17 << 20, 2), (1 << 20, 37)])
+async def test_a_file_is_sent_as_one_or_in_pieces_that_a_proxy_lets_through(
+    program: RegistryProgram, weights: Path, limit_bytes: int, patches: int
+) -> None:
+    async def limited(proxy: RegistryProxy, request: web.Request) -> web.StreamResponse:
+        if (request.content_length or 0) <= limit_bytes:
+            return await proxy.forward(request)
+        return await answer(413)(proxy, request)
+
+    async with RegistryProxy(program.address, Fault(UPLOADED, limited)) as proxy:
+        await push(proxy.address, f"up/limit-{patches}:1", weights)
+        taken = [each for each in proxy.of(UPLOADED) if each.sent > 2]
+    assert len(taken) == patches
+    # Without a range, as docker sends it: not all registries know pieces.
+    assert ("Content-Range" in taken[0].headers) == (patches > 1)
+    assert sum(each.sent for each in taken) == SIZE
+
+
 async def test_an_upload_that_the_registry_has_forgotten_begins_anew(program: RegistryProgram, weights: Path) -> None:
     gone = Fault(UPLOADED, answer(404, '{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}'), times=0)
     async with RegistryProxy(program.address, gone) as proxy:
@@ -129,6 +159,34 @@ async def test_an_upload_that_nobody_reads_is_given_up(program: RegistryProgram,
     async with RegistryProxy(program.address, Fault("POST", silent())) as proxy:
         with pytest.raises(UnreachableError, match=r"0\.2 s of silence"):
             await push(proxy.address, "up/e:1", weights, silence_s=0.2, retries=Retries(attempts=1))
+
+
+async def test_packing_that_is_called_off_ends_and_leaves_nothing(
+    program: RegistryProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, folder = tmp_path / "scratch", tmp_path / "large"
+    for each in (scratch, folder):
+        each.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    (folder / "weights").touch()
+    os.truncate(folder / "weights", 8 << 30)  # half a minute's work
+    async with client(program.address, "up/large:1") as registry:
+        work = asyncio.create_task(push_image(registry, folder))
+        await eventually(lambda: written(scratch) or None, message="the layer's begin")
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await eventually(lambda: not written(scratch) or None, timeout_s=5, message="the end of packing")
+    assert list(scratch.iterdir()) == []
+
+
+def written(folder: Path) -> list[str]:
+    """Files below a folder that this process has open."""
+    opened = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            opened.append(os.readlink(each))
+    return [each for each in opened if each.startswith(str(folder))]
 
 
 # ── downloads
@@ -197,6 +255,7 @@ PAGE = "<html>log in</html>"
             "answers 502: with a web page, as no registry does",
             id="a-page-of-a-proxy",
         ),
+        pytest.param(Fault("/manifests/", answer(404, "[" * 60_000)), "has no such thing; check", id="deep-json"),
         pytest.param(Fault("/manifests/", answer(500)), "answers 500 Internal Server Error", id="broken"),
         pytest.param(
             Fault("/manifests/", answer(200, '{"schemaVersion": 1, "fsLayers": [{"blobSum": "x"}]}')),
@@ -207,6 +266,11 @@ PAGE = "<html>log in</html>"
             Fault("/manifests/", answer(200, '{"schemaVersion": 2}')),
             "none of OCI or Docker: config: Field required",
             id="half-a-manifest",
+        ),
+        pytest.param(
+            Fault("/manifests/", answer(200, '{"schemaVersion": 2, "layers": [], "manifests": []}')),
+            "has layers and manifests, so it may be an image or an index",
+            id="image-and-index",
         ),
         pytest.param(Fault("/manifests/", answer(200, b"{" * (5 << 20))), "more than 4194304 bytes", id="no-end"),
     ],
@@ -293,6 +357,8 @@ async def test_a_store_that_refuses_or_is_down_is_named(
         ("ftp://example.com/x", "sends its clients on to 'ftp://example.com/x', which is no address"),
         ("http://[::1", "which is no address"),
         ("/a b", "which is no address"),
+        ("http://127.0.0.1:99999/x", "which is no address"),
+        ("http://a..b/x", "http://a..b/x is no address that can be asked"),
         ("", "does not say where to go on"),
     ],
 )
@@ -303,6 +369,44 @@ async def test_redirects_that_lead_nowhere_are_not_followed(
         with pytest.raises(OciError, match=said):
             await pull(proxy.address, image[0], tmp_path)
         assert len(proxy.of(BLOB)) <= 6
+
+
+# ── proxies, tokens
+
+
+async def test_a_proxy_is_gone_through_with_its_password_and_netrc_is_not_read(
+    program: RegistryProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password secret")
+    async with RegistryProxy(program.address, Fault("", answer(404))) as proxy:
+        for name, value in {
+            "NETRC": str(tmp_path / "netrc"),
+            "http_proxy": f"http://user:pass@{proxy.address}",
+            "no_proxy": "",
+        }.items():
+            monkeypatch.setenv(name, value)
+        async with Registry(
+            Reference.parse("registry.test/a:1"), Keyring(), plain_http=True, retries=QUICK
+        ) as registry:
+            with pytest.raises(NotFoundError):
+                await resolve(registry)
+        [asked] = proxy.seen
+    assert asked.headers["Host"] == "registry.test"
+    assert asked.headers["Proxy-Authorization"] == "Basic dXNlcjpwYXNz"
+    assert "Authorization" not in asked.headers
+
+
+async def test_a_token_is_also_asked_for_what_the_registry_calls_the_repository(
+    program: RegistryProgram, image: tuple[str, int], tmp_path: Path
+) -> None:
+    refused = Fault("/manifests/", answer(401), times=1)
+    async with RegistryProxy(program.address, Fault("/token", answer(200, '{"token": "t"}')), refused) as proxy:
+        scope = 'scope="repository:small:pull repository:hosted/small:pull"'
+        challenge = f'Bearer realm="http://{proxy.address}/token",service="s",{scope}'
+        refused.act = answer(401, WWW_Authenticate=challenge)
+        await pull(proxy.address, image[0], tmp_path)
+        [asked] = proxy.of("/token")
+    assert parse_qs(urlsplit(asked.path).query)["scope"] == ["repository:small:pull", "repository:hosted/small:pull"]
 
 
 # ── indexes, mounts, HEAD

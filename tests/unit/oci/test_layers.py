@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaito.oci.errors import FolderError, LayerError
-from kaito.oci.layers import Unpacker, check_links, pack
+from kaito.oci.layers import Unpacker, check_links
+from kaito.oci.pack import pack
 
 Entry = tuple[str, object]
 NAMES = st.from_regex(r"[a-z0-9_]([a-z0-9_.]{0,6}[a-z0-9_])?", fullmatch=True)

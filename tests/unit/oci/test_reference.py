@@ -53,6 +53,7 @@ def test_a_digest_wins_over_the_tag_and_needs_none() -> None:
         ("Busybox", "lower case"),
         ("r.example.com/a//b", "repository 'a//b'"),
         ("a:", "the tag ''"),
+        ("localhost:65536/a", "has a port above 65535"),
         ("a:b c", "the tag 'b c'"),
         ("a@sha256:12", "no digest"),
         ("a@md5:12", "no digest"),
