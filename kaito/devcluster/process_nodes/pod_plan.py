@@ -75,7 +75,8 @@ def plan(pod: Pod, records: Records, now: datetime, fate: Fate = LIVES) -> Plan:
     wanted = _before_hooks([(each, records[each.name]) for each in _wanted(pod, records)])
     open_ = [(each, record) for each, record in wanted if _is_to_run(each, record, pod)]
     starts = _up_to_hook([each for each, record in open_ if record.may_start(now)])
-    ends = _ends(records, now)
+    # Of a pod whose node was gone for a moment, containers are ending though it is not.
+    ends = _ends(records, now, usual=grace_s(pod, False))
     due = [record.retry_at for _, record in open_ if record.retry_at is not None and record.retry_at > now]
     return Plan(starts, (), ends.tells, ends.kills, _earliest([*due, *ends.later]))
 
@@ -235,14 +236,21 @@ class _Ends:
     later: tuple[datetime, ...]
 
 
-def _ends(records: Records, now: datetime, grace: float = math.inf) -> _Ends:
-    """Whose time is over now, and when that of others will be; an end of the pod only shortens what a stop allows."""
+def _ends(records: Records, now: datetime, grace: float = math.inf, usual: float = math.inf) -> _Ends:
+    """Whose time is over now, and when that of others will be.
+
+    Args:
+        records: of all containers.
+        now: the time.
+        grace: the most that any gets, of a pod that ends; it only shortens what a stop allows.
+        usual: what a stop allows that does not say.
+    """
     moments: dict[str, datetime] = {}
     held = set()
     for name, record in records.items():
         stop = record.state.stop if isinstance(record.state, Running) else None
         if stop is not None and not stop.killed:
-            moments[name] = _over_at(stop, grace)
+            moments[name] = _over_at(stop, min(grace, usual if stop.grace_s is None else stop.grace_s))
             if stop.held:
                 held.add(name)
     due = [name for name, moment in moments.items() if moment <= now]
@@ -253,8 +261,7 @@ def _ends(records: Records, now: datetime, grace: float = math.inf) -> _Ends:
     )
 
 
-def _over_at(stop: Stop, grace: float) -> datetime:
-    allowed = min(grace, math.inf if stop.grace_s is None else stop.grace_s)
+def _over_at(stop: Stop, allowed: float) -> datetime:
     over_at = stop.asked_at + timedelta(seconds=min(allowed, LONGEST_GRACE_S))
     return over_at if stop.told_at is None else max(over_at, stop.told_at + timedelta(seconds=AFTER_HOOK_S))
 

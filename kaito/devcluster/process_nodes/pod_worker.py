@@ -309,7 +309,9 @@ class PodWorker:
     async def _end(self, todo: Plan) -> None:
         """Ends whom the plan, a probe or a hook says."""
         now = self._tools.now()
-        if todo.ending and self._ending_at is None:
+        if not todo.ending:
+            self._ending_at = None
+        elif self._ending_at is None:
             self._ending_at = now
         for name in todo.stops:
             # Whose turn comes after others has what they left of the grace.

@@ -256,3 +256,12 @@ def test_sidecars_end_after_those_that_they_serve_the_last_of_them_first() -> No
         for name in made.stops:
             records[name] = records[name].with_running(stop=Stop(START)).ended(0, "", START, BACK_OFF)
     assert order == [("main-0",), ("sidecar-1",), ("sidecar-0",)]
+
+
+def test_a_container_that_was_to_end_with_a_node_that_is_back_gets_its_pods_grace_and_no_more() -> None:
+    pod = pod_of("Always", 0, 0, 1, hooks=False)
+    begun = ContainerRecord("main-0").begun("main-0/0", START, started=True, ready=True, set_up=True)
+    records = {"main-0": begun.with_running(stop=Stop(START), ready=False)}
+    over = START + timedelta(seconds=30)
+    assert plan(pod, records, START).wake_at == over
+    assert plan(pod, records, over).kills == ("main-0",)
