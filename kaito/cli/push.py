@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def push(
 
     Example: kaito push ./legal myregistry.azurecr.io/adapters/legal:1
 
-    Exit status: 0 the image is there; 1 it is not, and the last line says why.
+    Exit status: 0 the image is there; 1 it is not, and the last line says why; 130, 143 SIGINT or SIGTERM ended it.
     """
     from kaito.oci.errors import OciError
     from kaito.oci.push import Extras
@@ -76,6 +77,8 @@ def push(
     except (OciError, OSError) as error:
         typer.echo(f"kaito push: {error}", err=True)
         raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     if as_json:
         print(json.dumps({"reference": str(target), "digest": str(digest), "image": f"{target.name}@{digest}"}))
     else:
@@ -91,6 +94,9 @@ async def _push(
     from kaito.oci.pack import left_out
     from kaito.oci.push import push_artifact, push_image
 
+    # What was packed is removed then, as after Ctrl-C.
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     keyring = load_keyring(auth_dirs)
     if checkpoints := left_out(folder):
         _say(f"left out: {', '.join(checkpoints)}")

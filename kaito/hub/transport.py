@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 import aiohttp
 
+from kaito.hosts import proxy_for
+
 CHUNK_BYTES = 64 * 1024
 
 
@@ -47,7 +49,6 @@ async def connect() -> AsyncIterator[HubTransport]:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=False,
-        trust_env=True,
     ) as session:
         yield _Http(session)
 
@@ -58,7 +59,7 @@ class _Http:
 
     async def get(self, url: str, headers: Mapping[str, str], limit_bytes: int) -> HubAnswer:
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with self._session.get(url, headers=headers, allow_redirects=False, proxy=proxy_for(url)) as response:
                 body = await _read(response, limit_bytes)
                 return HubAnswer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
         except aiohttp.ClientError as error:

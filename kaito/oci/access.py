@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 
+from kaito.hosts import proxy_for
 from kaito.oci.answers import BROKEN, error_text, read_json
 from kaito.oci.credentials import Credential
 from kaito.oci.errors import OciError, RegistryError, UnauthorizedError, UnreachableError
-from kaito.oci.exchange import proxy_for
 from kaito.oci.reference import Reference
 from kaito.oci.retries import RETRIED_STATUSES, Retries, retry_after_s
 

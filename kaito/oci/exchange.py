@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
+from kaito.hosts import proxy_for
 from kaito.oci.answers import BROKEN
 from kaito.oci.errors import OciError
-from kaito.oci.reference import is_loopback
 
 _READS = ("GET", "HEAD")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -137,17 +136,6 @@ class Exchange:
             return await self.session.request(
                 method, target, headers=headers, data=body, allow_redirects=False, proxy=proxy
             )
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for an address; none for this machine's own.
-
-    It is looked up here, as aiohttp would also read `~/.netrc`: passwords that nobody named for a registry.
-    """
-    parts = urlsplit(url)
-    if is_loopback(parts.hostname or "") or proxy_bypass(_host(url)):
-        return None
-    return getproxies().get(parts.scheme)
 
 
 async def _watched(data: Body, limit: asyncio.Timeout, silence_s: float, sent: Sent | None) -> AsyncIterator[bytes]:

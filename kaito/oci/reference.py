@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Self
 
+from kaito.hosts import is_loopback
 from kaito.oci.digest import Digest
 from kaito.oci.errors import ManifestError, ReferenceFormatError
 
@@ -93,17 +93,6 @@ class Reference:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}{f'@{self.digest}' if self.digest else ''}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, without its port, is this machine."""
-    name = host.lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _port(registry: str) -> int:
