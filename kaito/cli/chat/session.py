@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ import typer
 from kaito.catalog.nearest import did_you_mean
 from kaito.cli.chat.conversation import Conversation
 from kaito.cli.chat.server import ChatError, ChatServer, Piece
+from kaito.cli.control import CONTROL
 
 HELP = """\
 /help             this
@@ -27,8 +27,6 @@ HELP = """\
 /params           how answers are made
 /set NAME VALUE   change that: temperature, top_p, max_tokens, seed; - leaves it to the server
 Ctrl-C stops an answer, and a second one ends. Text that begins with a slash: put a blank before it."""
-# Terminals obey these: a model must not move the cursor, or do worse.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(slots=True)
@@ -162,7 +160,7 @@ class Session:
         async for piece in self.server.ask(self.conversation.body(question, stream=self.stream)):
             answer.add(piece)
             if piece.text and not self.as_json:
-                sys.stdout.write(_CONTROL.sub("", piece.text))
+                sys.stdout.write(CONTROL.sub("", piece.text))
                 sys.stdout.flush()
 
     def _tell(self, answer: Answer) -> None:

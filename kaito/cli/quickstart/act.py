@@ -182,6 +182,7 @@ class Act:
         status = found[0].status
         table.show(status.conditions)
         if is_true(status.conditions, keys.WORKSPACE_READY):
+            table.note("")
             # Of what was asked before, else.
             return status.observed_generation >= found[0].metadata.generation
         if (waits_for := await self.waits_for()) is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from kaito.api import keys
 from kaito.api.kaito_v1beta1 import Workspace
@@ -39,16 +42,25 @@ async def keep(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Se
 def _addresses(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Sequence[Act], *, serves: bool) -> None:
     bound = manager.addresses
     name = acts[0].workspace.name
+    kaito = _kaito()
     lines = [
         f"kept: export KUBECONFIG={cluster.kubeconfig}",
-        *([f"      kaito chat {name}"] if serves else []),
-        f"      kaito explain workspace {name}",
+        *([f"      {kaito} chat {name}"] if serves else []),
+        f"      {kaito} explain workspace {name}",
         f"      metrics of the operator at http://127.0.0.1:{bound['metrics'].port}/metrics, "
         f"health at http://127.0.0.1:{bound['health'].port}/readyz?verbose",
         f"      logs in {cluster.data_dir}",
         "      Ctrl-C cleans up",
     ]
     screen.plain("\n".join(lines))
+
+
+def _kaito() -> str:
+    """What to type for it in another terminal: nobody has the folder of a virtual environment in their PATH."""
+    if shutil.which("kaito"):
+        return "kaito"
+    beside = Path(sys.executable).with_name("kaito")
+    return str(beside) if beside.exists() else f"{sys.executable} -m kaito"
 
 
 async def _tell(screen: Screen, manager: Manager, acts: Sequence[Act]) -> None:

@@ -35,6 +35,7 @@ HUB_TIMEOUT_S = 5.0
 """How long the hub may take where nobody asked for a model of it."""
 _OVERLAY = "quickstart"
 _IN_A_CLUSTER = re.compile(rf"name in {re.escape(SECRET_FIELD)} a Secret .* access to it")
+_WAY_OUT = re.compile(r"; without a way out of the cluster, .*")
 _HERE = "export HF_TOKEN=hf_… of an account that has access to it"
 
 
@@ -89,11 +90,13 @@ async def choose(wanted: str | None, scratch: Path, hub: Hub | None = None, toke
     held = HubToken(token, "HF_TOKEN") if token else None
     if wanted is None:
         return await _small(hub, scratch)
-    if (found := await asyncio.to_thread(_from_folder, Path(wanted))) is not None:
+    # An empty one, as of a variable that is not set, is no folder, although Path takes it for the one here.
+    if wanted and (found := await asyncio.to_thread(_from_folder, Path(wanted))) is not None:
         return found
     if not MODEL_ID.fullmatch(wanted):
         raise QuickstartError(
-            f"--model {wanted}: neither a folder nor a Hugging Face id; give ORGANISATION/MODEL, such as {SMALL_MODEL}"
+            f"--model {wanted or repr(wanted)}: neither a folder nor a Hugging Face id; give ORGANISATION/MODEL, such "
+            f"as {SMALL_MODEL}"
         )
     return _from_hub(wanted, await _resolve(wanted, hub, held))
 
@@ -164,8 +167,8 @@ async def _resolve(wanted: str, hub: Hub, token: HubToken | None) -> ModelPreset
         return await hub.resolve(wanted, token)
     except HubUnavailable as error:
         raise QuickstartError(
-            f"--model {wanted}: {error}; check the network (HF_ENDPOINT, HTTPS_PROXY), give a folder with a model, or "
-            f"leave --model out: then a tiny model answers"
+            f"--model {wanted}: {_WAY_OUT.sub('', str(error))}; check the network (HF_ENDPOINT, "
+            f"HTTPS_PROXY), give a folder with a model, or leave --model out: then a tiny model answers"
         ) from error
     except HubError as error:
         # What its text advises is for a cluster.

@@ -20,7 +20,7 @@ _HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 _STUCK = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
 """Reasons of waiting that nothing but a change of the pod mends, in a cluster of this machine's own."""
 _PULLER = "puller-"
-_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+(INFO|WARNING|ERROR)?\s*")
+_HEAD = re.compile(r"^(\d\d:\d\d:\d\d\s+(INFO|WARNING|ERROR)?\s*|python -m \S+: )")
 
 
 async def pods_of(client: Client, workspace: ObjectKey) -> Sequence[Pod]:
@@ -75,9 +75,9 @@ def hopeless(pods: Sequence[Pod]) -> str | None:
 
 
 async def last_line(cluster: ControlPlane, pod: Pod, container: str) -> str:
-    """The last line of a container's log, without its time; empty if there is none."""
+    """The last line of a container's log, without its time or program; empty if there is none."""
     lines = await tail(cluster, pod, container, 1)
-    return _CLOCK.sub("", lines[-1]) if lines else ""
+    return _HEAD.sub("", lines[-1]) if lines else ""
 
 
 async def tail(cluster: ControlPlane, pod: Pod, container: str, lines: int, *, previous: bool = False) -> list[str]:

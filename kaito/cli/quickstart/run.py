@@ -28,6 +28,7 @@ from kaito.controllers.operator import OperatorOptions
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.ports import LOOPBACK, free_port
 from kaito.devcluster.process_nodes.images import ImageTable, built_in
+from kaito.devcluster.process_nodes.node_pressure import DISK_BYTES, disk_of
 from kaito.devcluster.processes import Supervisor
 from kaito.kube.object_key import ObjectKey
 from kaito.runtime.manager import Manager
@@ -39,6 +40,9 @@ NEEDED = ("torch", "transformers", "fastapi", "uvicorn")
 """What the inference server imports."""
 # Told to the server, so that it downloads as the user would.
 _OF_THE_USER = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "HOME")
+
+ROOM_BYTES = 200 * 2**20
+"""What etcd and the logs take; the agent of nodes wants its part left free besides."""
 
 NodeGrade = Literal["process", "kwok"]
 
@@ -82,12 +86,15 @@ class Quickstart:
             # Removes the folder even where this process is killed.
             owner = Supervisor([Path(folder)])
             try:
+                check_room(Path(folder), ROOM_BYTES + (DISK_BYTES if self._options.nodes == "process" else 0))
                 with logging_to(Path(folder, "manager.log")):
                     return await self._run(Path(folder))
             finally:
                 await asyncio.shield(asyncio.to_thread(owner.close))
 
     async def _run(self, scratch: Path) -> dict[str, object]:
+        if self._options.nodes == "kwok" and (self._options.model or self._options.adapters):
+            raise QuickstartError("--nodes kwok serves no model: leave it out, or --model and --adapters")
         if self._options.nodes == "process" and (missing := missing_packages()):
             if self._options.model or self._options.adapters:
                 raise QuickstartError(f"{', '.join(missing)} not installed: pip install 'kaito[cli,inference]'")
@@ -216,6 +223,19 @@ class Quickstart:
             self._screen.failed(str(error))
             await keep(self._screen, cluster, manager, [act], serves=False)
             raise QuickstartError(f"Workspace {act.workspace.name} was not ready, as was said above") from error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Looks whether the disk has room for a run: where it has not, etcd ends with a stack trace, or pods wait for ever.
+
+    Raises:
+        QuickstartError: it has less than is needed.
+    """
+    if (left := disk_of(folder).available) < needed:
+        raise QuickstartError(
+            f"{folder.parent} has {left >> 20} MiB left, and {needed >> 20} MiB are needed: export TMPDIR=FOLDER, one "
+            f"with more room"
+        )
 
 
 def missing_packages() -> list[str]:

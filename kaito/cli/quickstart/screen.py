@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kaito.cli.conditions_table import STILL_S
+from kaito.cli.control import CONTROL
 
 QUIET_S = 2.0
 """A wait that takes longer says what it is for."""
@@ -23,7 +24,7 @@ class Screen:
         console: where it is written.
 
     Attributes:
-        seconds: how long each phase took, by its name.
+        seconds: how long each phase took, by its name; one that came twice, both times together.
     """
 
     def __init__(self, console: Console) -> None:
@@ -55,8 +56,8 @@ class Screen:
         self.console.print(text, markup=False)
 
     def more(self, text: str) -> None:
-        """Goes on in the same line."""
-        self.console.print(text, end="", markup=False, style="green")
+        """Goes on in the same line, with what a model says; what would steer the terminal is left out."""
+        self.console.print(CONTROL.sub("", text), end="", markup=False, style="green")
 
     @asynccontextmanager
     async def phase(self, name: str, waits_for: Callable[[], str] | str = "") -> AsyncIterator[None]:
@@ -70,7 +71,7 @@ class Screen:
             if teller is not None:
                 teller.cancel()
                 await asyncio.wait({teller})
-            self.seconds[name] = round(time.monotonic() - began, 1)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 1)
 
     async def _tell(self, waits_for: Callable[[], str] | str, began: float) -> None:
         told, told_at = "", began
