@@ -89,7 +89,8 @@ WORKSPACE: Narrowed = {
     "resource.labelSelector.matchExpressions[].values": st.lists(LABELS, min_size=1, max_size=3),
     "resource.partition": Objects(always=("profile", "count"), tidied=_tidied_partition),
     "resource.partition.profile": st.sampled_from(["1g.10gb", "1c.3g.40gb+me"]),
-    "inference": Objects(one_of=("preset", "template"), tidied=_tidied_inference),
+    # With a template there is little else: adapters need a preset.
+    "inference": Objects(one_of=("preset", "preset", "preset", "template"), tidied=_tidied_inference),
     "inference.config": NAMES,
     "inference.adapters[].source": Objects(one_of=("image", "volumeSource"), always=("name",), never=("urls",)),
     "inference.adapters[].source.name": NAMES,

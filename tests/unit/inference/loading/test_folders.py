@@ -276,7 +276,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another-shape": (
         lambda folder: spoil_weights(folder, lambda weights: weights.update({"lm_head.weight": torch.ones(3, 3)})),
-        "transformers cannot load ",
+        "its weights have other shapes than its config.json says",
     ),
     "no-tokenizer": (
         remove("tokenizer*"),
