@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +82,21 @@ class FileLock:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(asdict(owner)).encode(), 0)
         return True
+
+    async def acquire(self, waits_for: Callable[[str], None]) -> None:
+        """Waits for the lock; the event loop goes on.
+
+        Args:
+            waits_for: is told once who holds it, if somebody does.
+        """
+        told = False
+        while True:
+            if self.try_acquire():
+                return
+            if not told:
+                told = True
+                waits_for(str(self.owner()))
+            await asyncio.sleep(_POLL_INTERVAL_S)
 
     def release(self) -> None:
         """Gives this process's share of the lock back; nothing happens where it has none."""

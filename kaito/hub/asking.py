@@ -28,12 +28,14 @@ class Asking:
         transport: sends requests.
         endpoint: of the hub, without a slash at the end.
         model_id: for messages.
+        way_out: what they advise where the hub cannot be reached; empty: nothing.
     """
 
-    def __init__(self, transport: HubTransport, endpoint: str, model_id: str) -> None:
+    def __init__(self, transport: HubTransport, endpoint: str, model_id: str, way_out: str) -> None:
         self._transport = transport
         self._endpoint = endpoint
         self._model_id = model_id
+        self._way_out = way_out
 
     async def get(self, url: str, token: str) -> HubAnswer:
         """GETs a URL of the hub, redirects followed; any status but those of redirects and of failure is an answer.
@@ -125,11 +127,8 @@ class Asking:
             raise self._unavailable("it points to what is no URL") from error
 
     def _unavailable(self, cause: str, retry_after_s: float | None = None) -> HubUnavailable:
-        return HubUnavailable(
-            f"{self._endpoint} cannot be asked what {self._model_id} is: {cause[:300]}; without a way out of the "
-            f"cluster, set HF_ENDPOINT to a hub within, or add the model to the catalogue",
-            retry_after_s,
-        )
+        text = f"{self._endpoint} cannot be asked what {self._model_id} is: {cause[:300]}"
+        return HubUnavailable(f"{text}; {self._way_out}" if self._way_out else text, retry_after_s)
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from kaito.catalog import ModelPreset
+from kaito.hub.advice import IN_A_CLUSTER, Advice
 from kaito.hub.asking import Asking
 from kaito.hub.errors import HubUnavailable, ModelUnusable, NoSuchModel
 from kaito.hub.figures import HubFile
@@ -21,7 +22,6 @@ PUBLIC_HUB = "https://huggingface.co"
 RESOLVE_TIMEOUT_S = 60.0
 MOST_PAGES = 20
 """Of a list of files, of a thousand each."""
-SECRET_FIELD = "inference.preset.presetOptions.modelAccessSecret"
 _REVISION = "main"
 
 
@@ -46,6 +46,7 @@ class Hub:
         token: of the operator; lists files, for which hubs allow more often to those whom they know. Whether a model
             may be had is asked with what its pods will have instead: the Workspace's token, or none.
         connect: opens what requests are sent through.
+        advice: next steps in the texts of errors.
     """
 
     def __init__(
@@ -53,17 +54,20 @@ class Hub:
         endpoint: str = PUBLIC_HUB,
         token: HubToken | None = None,
         connect: Callable[[], AbstractAsyncContextManager[HubTransport]] = connect,
+        advice: Advice = IN_A_CLUSTER,
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._token = token
         self._connect = connect
+        self._advice = advice
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, advice: Advice = IN_A_CLUSTER) -> Self:
         """A hub as ``HF_ENDPOINT`` and ``HF_TOKEN`` tell; by default the public one, asked without a token."""
         token = environment.get("HF_TOKEN", "").strip()
         endpoint = environment.get("HF_ENDPOINT", "").strip() or PUBLIC_HUB
-        return cls(endpoint, HubToken(token, "the operator's environment") if token else None)
+        held = HubToken(token, "the operator's environment") if token else None
+        return cls(endpoint, held, advice=advice)
 
     @property
     def endpoint_for_pods(self) -> str:
@@ -89,7 +93,7 @@ class Hub:
             )
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT_S), self._connect() as transport:
-                asking = Asking(transport, self.endpoint, model_id)
+                asking = Asking(transport, self.endpoint, model_id, self._advice.way_out)
                 files = await self._files(asking, model_id, token)
                 config = await self._config(asking, model_id, token)
                 return preset_of(model_id, files, config, f"{self.endpoint}/{model_id}")
@@ -127,18 +131,15 @@ class Hub:
     def _refused(self, answer: HubAnswer, model_id: str, token: HubToken | None) -> ModelUnusable:
         code = answer.headers.get("x-error-code", "")[:40]
         told = f"{answer.status}, {code}" if code else f"{answer.status}"
-        secret = (
-            f"name in {SECRET_FIELD} a Secret whose key HF_TOKEN is the token of an account that has access to it "
-            f"({self.endpoint}/{model_id})"
-        )
+        access = f"{self._advice.access} ({self.endpoint}/{model_id})"
         if answer.status == 404 or code == "RepoNotFound":
             if token is None:
-                text = f"{model_id} is no public model of {self.endpoint} ({told}); if it is private, {secret}"
+                text = f"{model_id} is no public model of {self.endpoint} ({told}); if it is private, {access}"
                 return NoSuchModel(text)
             return NoSuchModel(f"{model_id} is no model of {self.endpoint} that the token of {token.origin} may see")
         if answer.status in (401, 403):
             cause = f"the token of {token.origin} was refused" if token else "it is not open to everybody"
-            return ModelUnusable(f"{model_id}: {cause} ({told}): {secret}")
+            return ModelUnusable(f"{model_id}: {cause} ({told}): {access}")
         return ModelUnusable(f"{model_id}: {self.endpoint} answered {told}")
 
 

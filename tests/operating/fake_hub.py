@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from kaito.hub import Hub, HubToken
+from kaito.hub.advice import IN_A_CLUSTER, Advice
 from kaito.hub.transport import HubAnswer, HubTransport, TooLarge
 
 IN_MEMORY = "https://hub.test"
@@ -68,9 +69,9 @@ class FakeHub:
         self.delay_s = 0.0
         self.down = False
 
-    def hub(self, endpoint: str = IN_MEMORY, token: HubToken | None = None) -> Hub:
+    def hub(self, endpoint: str = IN_MEMORY, token: HubToken | None = None, advice: Advice = IN_A_CLUSTER) -> Hub:
         """Who asks it, in memory."""
-        return Hub(endpoint, token, self.connect)
+        return Hub(endpoint, token, self.connect, advice)
 
     def has(self, model_id: str, config: Mapping[str, object] = LLAMA, *, gib: float = 15.0) -> None:
         """It has a model that everybody may see."""

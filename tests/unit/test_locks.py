@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
@@ -94,3 +95,18 @@ def test_a_child_that_inherits_it_keeps_it(tmp_path: Path) -> None:
 def test_an_owner_that_cannot_be_read_is_another_process(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock").write_text(content)
     assert str(FileLock(tmp_path / "lock", "mine").owner()) == "another process"
+
+
+async def test_an_event_loop_goes_on_while_a_lock_is_waited_for(tmp_path: Path) -> None:
+    first, second = (FileLock(tmp_path / "lock", "working") for _ in range(2))
+    assert first.try_acquire()
+    told: list[str] = []
+    waiting = asyncio.create_task(second.acquire(told.append))
+    await eventually(lambda: told)
+    assert "working" in told[0]
+    assert not waiting.done()
+    first.release()
+    await waiting
+    assert not first.try_acquire()
+    second.release()
+    assert len(told) == 1

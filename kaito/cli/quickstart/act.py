@@ -13,7 +13,7 @@ from kaito.cli.conditions_table import ConditionsTable
 from kaito.cli.quickstart.errors import ProgramEnded, QuickstartError
 from kaito.cli.quickstart.pod_words import at_work, describe, hopeless, pods_of, tail
 from kaito.cli.quickstart.screen import Screen
-from kaito.client.errors import KubeError
+from kaito.client.errors import KubeError, NotFound
 from kaito.devcluster.controlplane import ControlPlane
 from kaito.devcluster.errors import KubectlError, ProgramError
 from kaito.kube.conditions import is_true
@@ -145,12 +145,19 @@ class Act:
     async def _unmet(self) -> list[str]:
         """The conditions that do not hold; what several say, once."""
         try:
-            found = [item for item in await self._manager.client.list(Workspace) if item.key == self.workspace]
+            found = await self.found()
         except KubeError as error:
             return [f"  the API server tells nothing more: {error}"]
-        unmet = [each for item in found for each in item.status.conditions if each.status != "True"]
+        unmet = [each for each in found.status.conditions if each.status != "True"] if found is not None else []
         said = {each.message: f"  {each.type} is {each.status}: {each.message}" for each in reversed(unmet)}
         return list(reversed(said.values()))
+
+    async def found(self) -> Workspace | None:
+        """The Workspace as it is now; None: there is none."""
+        try:
+            return await self._manager.client.get(Workspace, self.workspace)
+        except NotFound:
+            return None
 
     async def waits_for(self) -> str | None:
         """What the newest pod waits for; empty: nothing; None: it does not tell just now."""
@@ -176,15 +183,15 @@ class Act:
             raise ProgramEnded("\n".join([f"a program that it needs has ended: {what}", *last])) from error
 
     async def _is_ready(self, table: ConditionsTable) -> bool:
-        found = [item for item in await self._manager.client.list(Workspace) if item.key == self.workspace]
-        if not found:
+        found = await self.found()
+        if found is None:
             return False
-        status = found[0].status
+        status = found.status
         table.show(status.conditions)
         if is_true(status.conditions, keys.WORKSPACE_READY):
             table.note("")
             # Of what was asked before, else.
-            return status.observed_generation >= found[0].metadata.generation
+            return status.observed_generation >= found.metadata.generation
         if (waits_for := await self.waits_for()) is not None:
             table.note(waits_for)
         return False

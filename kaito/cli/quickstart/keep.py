@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaito.api import keys
-from kaito.api.kaito_v1beta1 import Workspace
 from kaito.cli.quickstart.act import Act
 from kaito.cli.quickstart.chat import curl
 from kaito.cli.quickstart.screen import Screen
@@ -32,7 +31,7 @@ async def keep(screen: Screen, cluster: ControlPlane, manager: Manager, acts: Se
         screen.plain(f"kept: {act.workspace.name} answers at {address}\n      {curl(address)}")
     _addresses(screen, cluster, manager, acts, serves=serves)
     try:
-        await _tell(screen, manager, acts)
+        await _tell(screen, acts)
     except asyncio.CancelledError:
         # Ctrl-C, which is how this ends well: cleaning up goes on.
         if (task := asyncio.current_task()) is not None:
@@ -63,13 +62,13 @@ def _kaito() -> str:
     return str(beside) if beside.exists() else f"{sys.executable} -m kaito"
 
 
-async def _tell(screen: Screen, manager: Manager, acts: Sequence[Act]) -> None:
+async def _tell(screen: Screen, acts: Sequence[Act]) -> None:
     """A line for each turn of a condition, and for what a pod waits for."""
     told: dict[tuple[str, str], str] = {}
     while True:
         for act in acts:
             act.check()
-            news = {("pod", act.workspace.name): await act.waits_for(), **await _conditions(manager, act)}
+            news = {("pod", act.workspace.name): await act.waits_for(), **await _conditions(act)}
             for key, text in news.items():
                 if text is None:
                     continue
@@ -79,11 +78,11 @@ async def _tell(screen: Screen, manager: Manager, acts: Sequence[Act]) -> None:
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-async def _conditions(manager: Manager, act: Act) -> dict[tuple[str, str], str]:
+async def _conditions(act: Act) -> dict[tuple[str, str], str]:
     try:
-        found = [item for item in await manager.client.list(Workspace) if item.key == act.workspace]
+        found = await act.found()
     except KubeError:
         return {}
     main = (keys.RESOURCE_READY, keys.INFERENCE_READY)
-    conditions = [each for item in found for each in item.status.conditions if each.type in main]
+    conditions = [each for each in found.status.conditions if each.type in main] if found is not None else []
     return {(each.type, act.workspace.name): f"{each.type} {each.status}: {each.message}" for each in conditions}

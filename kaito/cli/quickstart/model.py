@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ import yaml
 from kaito.catalog import Catalog, ModelPreset
 from kaito.cli.quickstart.errors import QuickstartError
 from kaito.hub import Hub, HubError, HubToken, HubUnavailable
+from kaito.hub.advice import Advice
 from kaito.hub.figures import HubFile
 from kaito.hub.model_id import MODEL_ID
 from kaito.hub.preset import preset_of
-from kaito.hub.resolver import SECRET_FIELD
 from kaito.sizing import fits
 
 PRESET = "phi-3-mini-4k-instruct"
@@ -33,10 +32,9 @@ SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TINY_IDS = {PRESET: "kaito-project/tiny-phi-3-4k", ADAPTER_PRESET: "kaito-project/tiny-phi-3-128k"}
 HUB_TIMEOUT_S = 5.0
 """How long the hub may take where nobody asked for a model of it."""
+HERE = Advice(access="export HF_TOKEN=hf_… of an account that has access to it", way_out="")
+"""What the hub's errors advise; the way out differs with what was asked for."""
 _OVERLAY = "quickstart"
-_IN_A_CLUSTER = re.compile(rf"name in {re.escape(SECRET_FIELD)} a Secret .* access to it")
-_WAY_OUT = re.compile(r"; without a way out of the cluster, .*")
-_HERE = "export HF_TOKEN=hf_… of an account that has access to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ async def choose(wanted: str | None, scratch: Path, hub: Hub | None = None, toke
     Raises:
         QuickstartError: the model that is wanted cannot be had.
     """
-    hub = hub or Hub.from_environment()
+    hub = hub or Hub.from_environment(advice=HERE)
     token = os.environ.get("HF_TOKEN", "").strip() if token is None else token
     held = HubToken(token, "HF_TOKEN") if token else None
     if wanted is None:
@@ -167,12 +165,11 @@ async def _resolve(wanted: str, hub: Hub, token: HubToken | None) -> ModelPreset
         return await hub.resolve(wanted, token)
     except HubUnavailable as error:
         raise QuickstartError(
-            f"--model {wanted}: {_WAY_OUT.sub('', str(error))}; check the network (HF_ENDPOINT, "
+            f"--model {wanted}: {error}; check the network (HF_ENDPOINT, "
             f"HTTPS_PROXY), give a folder with a model, or leave --model out: then a tiny model answers"
         ) from error
     except HubError as error:
-        # What its text advises is for a cluster.
-        raise QuickstartError(f"--model {_IN_A_CLUSTER.sub(_HERE, str(error))}") from error
+        raise QuickstartError(f"--model {error}") from error
 
 
 def _from_hub(wanted: str, preset: ModelPreset) -> ModelChoice:

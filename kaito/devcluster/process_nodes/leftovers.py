@@ -17,6 +17,7 @@ from kaito.client import Client, KubeError
 from kaito.devcluster.process_nodes import volumes
 from kaito.devcluster.process_nodes.pod_sandbox import remove_orphans
 from kaito.devcluster.process_nodes.programs import Programs
+from kaito.devcluster.process_nodes.usage import all_pids
 from kaito.devcluster.supervisor import program_of
 from kaito.kube.core_v1 import Pod
 from kaito.locks import FileLock
@@ -34,10 +35,7 @@ async def programs_of(directory: Path) -> AsyncIterator[Programs]:
     """The programs of the agent of a directory, once those of the one before have ended: they may hold addresses."""
     memory = volumes.memory_folder(directory)
     lock = FileLock(directory / "lock", "runs the pods of process nodes")
-    if not lock.try_acquire():
-        log.info("waiting for the programs of the agent before", extra={"holder": str(lock.owner())})
-        while not lock.try_acquire():  # noqa: ASYNC110 - of a process that ends, the kernel tells nobody here
-            await asyncio.sleep(_POLL_INTERVAL_S)
+    await lock.acquire(lambda owner: log.info("waiting for the programs of the agent before", extra={"holder": owner}))
     try:
         await asyncio.to_thread(_clear, directory, memory)
         async with Programs([memory], [lock.fileno()]) as programs:
@@ -63,10 +61,7 @@ def _clear(directory: Path, memory: Path) -> None:
 
 def _orphans(pods: Collection[str]) -> list[int]:
     """The processes of these pods; where there is no /proc, they are not found."""
-    if not pods or not os.path.isdir("/proc"):
-        return []
-    running = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    return [pid for pid in running if program_of(pid).partition("/")[0] in pods]
+    return [pid for pid in all_pids() if program_of(pid).partition("/")[0] in pods] if pods else []
 
 
 class Leftovers(Service):

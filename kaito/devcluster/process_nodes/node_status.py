@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kaito.api.keys import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from kaito.devcluster.process_nodes.addresses import KUBELET_PORT, NODE_ADDRESS
-from kaito.devcluster.process_nodes.node_pressure import State
+from kaito.devcluster.process_nodes.node_pressure import State, disk_of
 from kaito.kube.core_v1 import Node, Taint
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -74,11 +74,10 @@ def missing_labels(node: Node) -> dict[str, str]:
 def machine() -> dict[str, str]:
     """What this machine has."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    disk = os.statvfs("/")
     return {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{memory // 1024}Ki",
-        "ephemeral-storage": f"{disk.f_frsize * disk.f_blocks // 1024}Ki",
+        "ephemeral-storage": f"{disk_of(Path('/')).capacity // 1024}Ki",
         "pods": _PODS,
     }
 

@@ -86,7 +86,7 @@ def usage_by_program(leaders: Mapping[str, int], supervisor: int) -> dict[str, U
     """
     if not PROC.joinpath("stat").exists():
         raise NotMeasured("what containers use is not measured on this system: it has no /proc")
-    found = {pid: each for pid in _pids() if (each := _process(pid)) is not None}
+    found = {pid: each for pid in all_pids() if (each := _process(pid)) is not None}
     children: dict[int, list[int]] = defaultdict(list)
     for pid, each in found.items():
         children[each.parent].append(pid)
@@ -129,8 +129,9 @@ class _Process:
     usage: Usage
 
 
-def _pids() -> Iterable[int]:
-    return (int(name) for name in os.listdir(PROC) if name.isdecimal())
+def all_pids() -> list[int]:
+    """All processes of this machine; none where there is no /proc."""
+    return [int(name) for name in os.listdir(PROC) if name.isdecimal()] if PROC.is_dir() else []
 
 
 def _process(pid: int) -> _Process | None:

@@ -9,7 +9,16 @@ import pytest
 
 from kaito.cli.quickstart import model as models
 from kaito.cli.quickstart.errors import QuickstartError
-from kaito.cli.quickstart.model import ADAPTER_PRESET, INSTANCE_TYPE, PRESET, REAL_PHI_3, SMALL_MODEL, choose, tiny
+from kaito.cli.quickstart.model import (
+    ADAPTER_PRESET,
+    HERE,
+    INSTANCE_TYPE,
+    PRESET,
+    REAL_PHI_3,
+    SMALL_MODEL,
+    choose,
+    tiny,
+)
 from kaito.sizing import size
 from tests.operating.fake_hub import LLAMA, FakeHub, answer
 
@@ -82,7 +91,7 @@ async def test_a_gated_model_is_refused_with_the_way_to_a_token(tmp_path: Path) 
     hub = FakeHub()
     hub.says("/api/models/org/gated/tree/", answer(401))
     with pytest.raises(QuickstartError, match="not open to everybody") as refused:
-        await choose("org/gated", tmp_path, hub.hub(), "")
+        await choose("org/gated", tmp_path, hub.hub(advice=HERE), "")
     assert "export HF_TOKEN" in str(refused.value)
     assert "Secret" not in str(refused.value)
 
@@ -114,7 +123,7 @@ async def test_a_hub_that_cannot_be_reached_is_told_of_the_model_that_was_asked_
     hub = FakeHub()
     hub.down = True
     with pytest.raises(QuickstartError, match=r"^(?!.*cluster).*HF_ENDPOINT"):
-        await choose("org/any", tmp_path, hub.hub(), "")
+        await choose("org/any", tmp_path, hub.hub(advice=HERE), "")
 
 
 async def test_a_folder_with_a_model_is_served_from_there(tmp_path: Path) -> None:
